@@ -1,0 +1,682 @@
+/**
+ * Who is watched and who is ready. A {@linkcode ChannelMap} is what users see; behind it stands a {@linkcode Selector} with one
+ * {@linkcode Registration} per open channel, as in Java's NIO or mio: what the channel wants, what is ready, what is parked,
+ * held or due to close. When anything is asked or called is the business of `loop.ts`.
+ *
+ * @module
+ */
+
+import { type Clock, microtask, systemClock } from "./clock.ts";
+import { type CloseKind, ExitNow } from "./errors.ts";
+import type { Network, Socket, SocketListener } from "./sockets/socket.ts";
+
+/** What the scheduler asks and calls: all that `loop.ts` knows of a dispatcher. */
+export interface Channel {
+  /** Whether it is a listener. */
+  readonly accepting: boolean;
+  /** Whether it wants to read (a listener: to accept). */
+  readable(): boolean;
+  /** Whether it wants to write. */
+  writable(): boolean;
+  /** Something can be read or accepted, or the end was reached. */
+  handleReadEvent(): void | Promise<void>;
+  /** There is room to write. */
+  handleWriteEvent(): void | Promise<void>;
+  /** An exceptional condition. */
+  handleExptEvent(): void | Promise<void>;
+  /** The connection has ended. */
+  handleCloseEvent(): void | Promise<void>;
+  /** A handler or predicate failed. */
+  handleError(error: unknown): void | Promise<void>;
+  /** Ends the connection as if it had broken. */
+  disconnect(reason: { kind: CloseKind; error?: unknown }): void;
+  /** Closes the channel. */
+  close(): void;
+  /** Logs a message of a type. */
+  logInfo(message: string, type?: string): void;
+}
+
+/** What a map has counted since it was made. */
+export interface Counters {
+  /** Passes of the scheduler. */
+  readonly passes: number;
+  /** Read events, those of listeners included. */
+  readonly reads: number;
+  /** Write events. */
+  readonly writes: number;
+  /** Connections that `accept()` handed out. */
+  readonly accepts: number;
+  /** Connections that `connect()` opened, counted when `handleConnect()` is called. */
+  readonly connects: number;
+  /** Channels that were closed, for whatever reason. */
+  readonly closes: number;
+  /** Errors told to `handleError()`. */
+  readonly errors: number;
+  /** Bytes received. */
+  readonly bytesRead: number;
+  /** Bytes that went to the operating system. */
+  readonly bytesWritten: number;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Whether a handler's result is a promise. */
+export function isPromise(result: unknown): result is PromiseLike<void> {
+  return result !== undefined && result !== null &&
+    typeof (result as PromiseLike<void>).then === "function";
+}
+
+function checkAnswer(answer: unknown, name: string): boolean {
+  if (answer === true || answer === false) return answer;
+  if (!isPromise(answer)) return Boolean(answer);
+  // Its rejection, if it comes, is beside the point: the predicate itself is wrong.
+  answer.then(undefined, () => {});
+  throw new TypeError(`Cannot use ${name}(): it returned a promise`);
+}
+
+/**
+ * Asks a channel whether it wants to read.
+ *
+ * @throws {TypeError} If the predicate returns a promise; and whatever the predicate throws.
+ */
+export function askReadable(channel: Channel): boolean {
+  return checkAnswer(channel.readable(), "readable");
+}
+
+/** As {@linkcode askReadable}, for writing. */
+export function askWritable(channel: Channel): boolean {
+  return checkAnswer(channel.writable(), "writable");
+}
+
+const own = new WeakSet<() => unknown>();
+
+/**
+ * Names methods of this library's own classes. Such predicates need not be swept, since their classes say themselves when the
+ * answer may have changed; such handlers need not be called again, since more of it would change nothing.
+ *
+ * @param methods The methods.
+ */
+export function declareOwn(...methods: (() => unknown)[]): void {
+  for (const method of methods) own.add(method);
+}
+
+/** Whether a method was named to {@linkcode declareOwn}: nobody has overridden it. */
+export function isOwn(method: () => unknown): boolean {
+  return own.has(method);
+}
+
+/**
+ * Sockets that took bytes and were not told to write yet: they are when the running handler returns, so that several small
+ * sends leave in one system call; outside a handler in the next microtask. One for all maps, since a handler may send
+ * through a channel of any map, or of none.
+ */
+class Outbox {
+  readonly #sockets: Socket[] = [];
+  #scheduled = false;
+  /** Whether handlers or predicates are running: the loop flushes after each. */
+  held = false;
+
+  add(socket: Socket): void {
+    if (this.#sockets.at(-1) !== socket) this.#sockets.push(socket);
+    if (this.held || this.#scheduled) return;
+    this.#scheduled = true;
+    microtask(() => {
+      this.#scheduled = false;
+      this.flush();
+    });
+  }
+
+  flush(): void {
+    if (this.#sockets.length === 0) return;
+    for (const socket of this.#sockets) socket.flush();
+    this.#sockets.length = 0;
+  }
+}
+
+/** The one {@linkcode Outbox}. */
+export const outbox: Outbox = new Outbox();
+
+/** One direction of a channel, reading or writing. */
+export class Direction {
+  /** Whether there can be events at all: connected (or listening), and not ended in this direction. */
+  open = false;
+  /** Served without progress: not before something may have changed. */
+  parked = false;
+  /** The library's own handler was called once, and more of it would change nothing. */
+  retired = false;
+  /** In the ready queue. */
+  queued = false;
+  /** Whether the running handler took or sent something. */
+  progress = false;
+  /** Neither asked nor served while above 0. */
+  holds = 0;
+  /** When its I/O completed, as a running number. */
+  order = 0;
+
+  /** Whether it may be asked or served. */
+  get free(): boolean {
+    return this.open && !this.parked && !this.retired && this.holds === 0;
+  }
+}
+
+/** Channels that are ready, in the order in which their I/O completed. */
+export class ReadyQueue {
+  readonly #direction: (registration: Registration) => Direction;
+  #items: Registration[] = [];
+  #spare: Registration[] = [];
+  #sorted = true;
+
+  constructor(direction: (registration: Registration) => Direction) {
+    this.#direction = direction;
+  }
+
+  get length(): number {
+    return this.#items.length;
+  }
+
+  push(registration: Registration): void {
+    const direction = this.#direction(registration);
+    const last = this.#items.at(-1);
+    if (last !== undefined && this.#direction(last).order > direction.order) {
+      this.#sorted = false;
+    }
+    direction.queued = true;
+    this.#items.push(registration);
+  }
+
+  /** Takes everything; what is pushed from now on waits for the next time. The result is good until then. */
+  take(): Registration[] {
+    const items = this.#items;
+    this.#items = this.#spare;
+    this.#items.length = 0;
+    this.#spare = items;
+    if (!this.#sorted) {
+      const direction = this.#direction;
+      items.sort((a, b) => direction(a).order - direction(b).order);
+      this.#sorted = true;
+    }
+    return items;
+  }
+}
+
+/** A channel's record in its map: one per socket, so that nothing of an old socket reaches the dispatcher's next one. */
+export class Registration implements SocketListener {
+  readonly channel: Channel;
+  socket: Socket | null = null;
+  readonly read: Direction = new Direction();
+  readonly write: Direction = new Direction();
+  /** The map's selector; the last one while suspended. */
+  selector: Selector;
+  /** Whether the channel is in the map. */
+  active = false;
+  /** Whether its socket was closed by us. */
+  dead = false;
+  /** The pass in which it was added: it is served in later ones only. */
+  since = 0;
+  /** Whether a read or an accept is in flight: it cannot be taken back, so the predicate need not be asked. */
+  armed = false;
+  /** In the queue of those to be examined. */
+  examining = false;
+  /** In the set of those to be swept because they are parked. */
+  sweeping = false;
+  /** An exceptional condition waits to be served. */
+  exceptional = false;
+  /** The connection has ended: `handleClose` is due. */
+  ending = false;
+  /** `handleClose` was called. */
+  closeServed = false;
+  /** The pass in which an end of file was found, whose write event still comes. */
+  endPass = -1;
+  /** Promises of handlers that did not settle yet. */
+  unsettled = 0;
+  /** A write has failed: `found`, `reading` what was received before, `over` when there is no more. */
+  failing: "no" | "found" | "reading" | "over" = "no";
+  /** The predicates when they were last looked at for being overridden. */
+  readable: unknown = undefined;
+  writable: unknown = undefined;
+
+  constructor(channel: Channel, selector: Selector) {
+    this.channel = channel;
+    this.selector = selector;
+  }
+
+  // Told by the socket.
+
+  connected(): void {
+    this.read.open = this.write.open = true;
+    this.read.order = this.write.order = this.selector.nextOrder();
+    this.selector.examine(this);
+  }
+
+  readReady(bytes: number): void {
+    const { selector, read } = this;
+    this.armed = false;
+    selector.counters.bytesRead += bytes;
+    read.order = selector.nextOrder();
+    this.unpark();
+    if (this.failing !== "no") {
+      // An end that is read after a failed write is the same failure again.
+      this.failing = bytes > 0 ? "found" : "over";
+      selector.examine(this);
+    } else if (this.active && read.free && !read.queued && !this.ending) {
+      // Not asked yet: the predicate is asked right before the handler.
+      selector.reads.push(this);
+      selector.notify();
+    }
+  }
+
+  writeReady(bytes: number): void {
+    const { selector, write } = this;
+    selector.counters.bytesWritten += bytes;
+    write.order = selector.nextOrder();
+    // Most channels have nobody whom it concerns: no pass is spent on them.
+    if (write.retired && !this.read.parked && !this.overridden) return;
+    this.unpark();
+    selector.examine(this);
+  }
+
+  writeFailed(): void {
+    this.write.open = false;
+    this.failing = "found";
+    this.selector.examine(this);
+  }
+
+  exceptReady(): void {
+    this.armed = false;
+    this.selector.except(this);
+  }
+
+  acceptFailed(error: unknown, first: boolean): void {
+    if (!first) return;
+    quietly(() =>
+      this.channel.logInfo(
+        `cannot accept for now, will try again (${String(error)})`,
+        "error",
+      )
+    );
+  }
+
+  retry(): void {
+    this.armed = false;
+    this.selector.examine(this);
+  }
+
+  lingerStarted(): void {
+    this.selector.lingering++;
+  }
+
+  lingerEnded(): void {
+    const { selector } = this;
+    if (--selector.lingering === 0) selector.lingered();
+  }
+
+  // Told by the dispatcher.
+
+  /** Whether the user's own predicates must be swept. */
+  get overridden(): boolean {
+    return this.selector.swept.has(this);
+  }
+
+  /** Whether one of the channel's own handlers is running, or has not settled. */
+  get handling(): boolean {
+    return this.selector.current === this || this.unsettled > 0;
+  }
+
+  /** Notes that bytes, or a connection, were taken. */
+  took(): void {
+    this.read.progress = true;
+    this.touch();
+  }
+
+  /** Notes that bytes were given to the socket, whose writing is to start. */
+  sent(): void {
+    this.write.progress = true;
+    outbox.add(this.socket!);
+    this.touch();
+  }
+
+  /** Notes that the channel's state was changed; by somebody else's code that is news. */
+  touch(): void {
+    if (this.selector.current === this) return;
+    this.unpark();
+    this.selector.examine(this);
+  }
+
+  /** Serves a parked channel again. */
+  unpark(): void {
+    this.read.parked = this.write.parked = false;
+  }
+
+  /** Stops events of one direction: the library's default handler was called. */
+  retire(direction: Direction): void {
+    direction.retired = true;
+  }
+
+  /** Holds a direction: it is neither asked nor served. */
+  hold(direction: Direction): void {
+    direction.holds++;
+  }
+
+  /** Takes back one hold. */
+  release(direction: Direction): void {
+    direction.holds--;
+    this.selector.examine(this);
+  }
+
+  /** The connection has ended; after an end of file the write event of this pass still comes. */
+  end(endOfFile: boolean): void {
+    if (this.ending) return;
+    this.ending = true;
+    if (endOfFile) this.endPass = this.selector.pass;
+    this.selector.dueClose(this);
+  }
+
+  /** Enters a map. */
+  add(selector: Selector): void {
+    if (this.active) this.delete();
+    this.selector = selector;
+    this.active = true;
+    this.since = selector.pass;
+    selector.registrations.add(this);
+    this.read.queued = this.write.queued = false;
+    this.examining = false;
+    this.unpark();
+    selector.examine(this);
+    if (this.ending) selector.dueClose(this);
+    else if (this.exceptional) selector.excepts.push(this);
+  }
+
+  /** Leaves the map. */
+  delete(): void {
+    if (!this.active) return;
+    this.active = false;
+    this.selector.registrations.delete(this);
+    this.selector.swept.delete(this);
+    this.readable = this.writable = undefined;
+    this.selector.notify();
+  }
+
+  /** The socket was closed by us: no more events. */
+  close(): void {
+    this.dead = true;
+    this.selector.counters.closes++;
+    this.delete();
+  }
+}
+
+/** A rejection of an async handler, which the next pass tells. */
+export interface Rejection {
+  readonly registration: Registration;
+  readonly error: unknown;
+}
+
+/** What a {@linkcode ChannelMap} consists of, for the scheduler and the dispatchers. */
+export class Selector {
+  readonly clock: Clock;
+  network: Network | null;
+  readonly counters: Mutable<Counters> = {
+    passes: 0,
+    reads: 0,
+    writes: 0,
+    accepts: 0,
+    connects: 0,
+    closes: 0,
+    errors: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+  };
+  readonly registrations = new Set<Registration>();
+  readonly reads: ReadyQueue = new ReadyQueue((registration) =>
+    registration.read
+  );
+  readonly writes: ReadyQueue = new ReadyQueue((registration) =>
+    registration.write
+  );
+  excepts: Registration[] = [];
+  closes: Registration[] = [];
+  rejections: Rejection[] = [];
+  /** To be asked in the next pass. */
+  examines: Registration[] = [];
+  /** Channels whose predicates are the user's. */
+  readonly swept = new Set<Registration>();
+  /** Channels that are, or were, parked. */
+  parked: Registration[] = [];
+  /** The number of the running pass, or of the last one. */
+  pass = 0;
+  /** Whether a loop or poll serves the map. */
+  serving = false;
+  /** The channel whose handler is running. */
+  current: Registration | null = null;
+  /** Whether something ran that may have changed what a predicate sees. */
+  progressed = false;
+  /** Whether somebody asked for every channel to be looked at. */
+  woken = false;
+  /** The time before which no sweep begins. */
+  nextSweep = -Infinity;
+  /** When the running chain of passes began. */
+  turnStart = 0;
+  /** Sockets that were closed and still write. */
+  lingering = 0;
+  /** Promises of handlers that did not settle. */
+  unsettled = 0;
+  #order = 0;
+  #wake: (() => void) | null = null;
+  #lingered: (() => void)[] = [];
+
+  constructor(clock: Clock, network: Network | null) {
+    this.clock = clock;
+    this.network = network;
+  }
+
+  /** The next running number. */
+  nextOrder(): number {
+    return ++this.#order;
+  }
+
+  /** Whether the next pass has something to serve. */
+  get ready(): boolean {
+    return this.reads.length > 0 || this.writes.length > 0 ||
+      this.excepts.length > 0 || this.closes.length > 0 ||
+      this.rejections.length > 0;
+  }
+
+  /** Whether the next pass has something to do and need not wait. */
+  get stirred(): boolean {
+    return this.ready || this.woken || this.examines.length > 0;
+  }
+
+  /** When the next sweep is due. */
+  get sweepAt(): number {
+    const wanted = this.progressed &&
+      (this.swept.size > 0 || this.parked.length > 0);
+    return wanted ? this.nextSweep : Infinity;
+  }
+
+  /** Has a channel examined. */
+  examine(registration: Registration): void {
+    if (registration.examining || !registration.active) return;
+    registration.examining = true;
+    this.examines.push(registration);
+    this.notify();
+  }
+
+  /** Parks one direction of a channel until something may have changed. */
+  park(registration: Registration, direction: Direction): void {
+    direction.parked = true;
+    if (registration.sweeping) return;
+    registration.sweeping = true;
+    this.parked.push(registration);
+  }
+
+  /** Has an exceptional condition served. */
+  except(registration: Registration): void {
+    if (registration.exceptional) return;
+    registration.exceptional = true;
+    if (!registration.active) return;
+    this.excepts.push(registration);
+    this.notify();
+  }
+
+  /** Has the end of a connection served. */
+  dueClose(registration: Registration): void {
+    if (!registration.active) return;
+    this.closes.push(registration);
+    this.notify();
+  }
+
+  /** Has a rejection told. */
+  reject(registration: Registration, error: unknown): void {
+    this.rejections.push({ registration, error });
+    this.notify();
+  }
+
+  /** Has every channel looked at, by the waiting pass or the next one. */
+  wake(): void {
+    this.woken = true;
+    this.notify();
+  }
+
+  /** Ends the wait of the running pass, if it waits. */
+  notify(): void {
+    const wake = this.#wake;
+    if (wake === null) return;
+    this.#wake = null;
+    wake();
+  }
+
+  /** Resolves at the next {@linkcode Selector.notify}. */
+  wait(): Promise<void> {
+    this.clock.idle();
+    return new Promise((resolve) => this.#wake = resolve);
+  }
+
+  /** The last lingering socket is closed. */
+  lingered(): void {
+    this.notify();
+    for (const resolve of this.#lingered.splice(0)) resolve();
+  }
+
+  /** Closes every channel, waits for lingering sockets, then throws what failed. */
+  async closeAll(ignoreAll: boolean): Promise<void> {
+    const errors: unknown[] = [];
+    for (const { channel } of [...this.registrations]) {
+      try {
+        channel.close();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (this.lingering > 0) {
+      await new Promise<void>((resolve) => this.#lingered.push(resolve));
+    }
+    const exit = errors.find((error) => error instanceof ExitNow);
+    if (exit !== undefined) throw exit;
+    if (errors.length > 0 && !ignoreAll) {
+      throw new AggregateError(errors, "Cannot close all channels");
+    }
+  }
+}
+
+/** Runs what a user may have overridden in a place where nobody could be told of its failure. */
+export function quietly(run: () => void): void {
+  try {
+    run();
+  } catch {
+    // The failure that is being told counts; a failure to tell it does not.
+  }
+}
+
+/** Options of a {@linkcode ChannelMap}. */
+export interface ChannelMapOptions {
+  /**
+   * Where the time comes from.
+   *
+   * @default {the system's monotonic clock}
+   */
+  readonly clock?: Clock;
+  /**
+   * Where sockets come from.
+   *
+   * @default {Deno's network}
+   */
+  readonly network?: Network;
+}
+
+let selectorOfMap: (map: ChannelMap) => Selector;
+
+/**
+ * The open channels that one {@linkcode loop} serves: asyncore's `socket_map`. Iterating gives the channels in the order in
+ * which they were added.
+ *
+ * @example A map of one's own
+ * ```ts
+ * import { ChannelMap, Dispatcher, loop } from "@asyncore/asyncore";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using map = new ChannelMap();
+ * const server = new Dispatcher(null, { map });
+ * server.createSocket("inet");
+ * server.bind({ hostname: "127.0.0.1", port: 0 });
+ * server.listen();
+ * assertEquals([...map], [server]);
+ * await loop({ map, count: 1, timeout: 0 });
+ * assertEquals(map.counters.passes, 1);
+ * ```
+ */
+export class ChannelMap implements Iterable<Channel>, AsyncDisposable {
+  readonly #selector: Selector;
+
+  static {
+    selectorOfMap = (map) => map.#selector;
+  }
+
+  /**
+   * Makes an empty map.
+   *
+   * @param options Clock and network, where they are not the system's.
+   */
+  constructor(options: ChannelMapOptions = {}) {
+    const { clock = systemClock, network = null } = options;
+    this.#selector = new Selector(clock, network);
+  }
+
+  /** The number of channels. */
+  get size(): number {
+    return this.#selector.registrations.size;
+  }
+
+  /** What happened so far: a snapshot. */
+  get counters(): Counters {
+    return { ...this.#selector.counters };
+  }
+
+  /**
+   * Says that something changed which a predicate may see: every channel is asked again, parked ones included, by the pass
+   * that waits or else by the next one, which does not wait.
+   */
+  wake(): void {
+    this.#selector.wake();
+  }
+
+  /** The channels, in the order in which they were added. */
+  *[Symbol.iterator](): IterableIterator<Channel> {
+    for (const { channel } of this.#selector.registrations) yield channel;
+  }
+
+  /**
+   * Closes every channel and waits until what `send()` took is written.
+   *
+   * @throws {AggregateError} If a channel's `close()` throws, after all were closed.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#selector.closeAll(false);
+  }
+}
+
+/** The selector of a map, for this library's own files. */
+export function selectorOf(map: ChannelMap): Selector {
+  return selectorOfMap(map);
+}
+
+/** The map that dispatchers enter, and that `loop()` serves, where none is given. */
+export const channelMap: ChannelMap = new ChannelMap();

@@ -1,0 +1,765 @@
+/**
+ * The one scheduler: {@linkcode loop}, {@linkcode poll} and {@linkcode closeAll}. It decides when a channel is asked what it wants
+ * and when its handlers run; what is ready it learns from the map, and it knows no dispatcher and no socket.
+ *
+ * One pass: start the reads that the predicates want; if nothing is ready, wait; serve a snapshot of what is ready: reads,
+ * writes, exceptional conditions, closes; start the writes.
+ *
+ * @module
+ */
+
+import {
+  askReadable,
+  askWritable,
+  type Channel,
+  type ChannelMap,
+  channelMap,
+  type Direction,
+  isOwn,
+  isPromise,
+  outbox,
+  quietly,
+  type Registration,
+  type Selector,
+  selectorOf,
+} from "./channel_map.ts";
+import { Alarm, type Clock } from "./clock.ts";
+import { describeError, ExitNow } from "./errors.ts";
+
+/**
+ * A chain of passes yields to timers and other I/O after this many milliseconds: Deno's operations yield by themselves every
+ * 128, code that uses none does not.
+ */
+const TURN = 4;
+
+/** The pause after a sweep, in durations of that sweep: sweeping takes 5 % of the time at most. */
+const SWEEP_PAUSE = 20;
+
+/** Options of {@linkcode poll}. */
+export interface PollOptions {
+  /**
+   * Serve channel by channel (read, write, exceptional condition, close) instead of event by event.
+   *
+   * @default {false}
+   */
+  readonly usePoll?: boolean;
+}
+
+/** Options of {@linkcode loop}. */
+export interface LoopOptions extends PollOptions {
+  /**
+   * The longest wait of one pass, in milliseconds; 0 does not wait, `Infinity` waits for as long as it takes.
+   *
+   * @default {30_000}
+   */
+  readonly timeout?: number;
+  /**
+   * The channels to serve.
+   *
+   * @default {channelMap}
+   */
+  readonly map?: ChannelMap;
+  /**
+   * At most so many passes; 0 or less means none.
+   *
+   * @default {as many as it takes}
+   */
+  readonly count?: number;
+  /** Ends the loop after the current pass; the channels stay open. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of {@linkcode closeAll}. */
+export interface CloseAllOptions {
+  /**
+   * The channels to close.
+   *
+   * @default {channelMap}
+   */
+  readonly map?: ChannelMap;
+  /**
+   * Drop errors that `close()` throws.
+   *
+   * @default {false}
+   */
+  readonly ignoreAll?: boolean;
+}
+
+/**
+ * Serves a map until it is empty: no channel is open, no closed socket still writes and no async handler is unsettled.
+ *
+ * - **Order**: a pass runs all reads (accepts included), then all writes, then exceptional conditions, then closes.
+ * - **Fairness**: a channel gets at most one read and one write event per pass.
+ * - **Idle**: a loop with nothing to do sleeps, whatever the predicates say.
+ * - **Process**: a running loop holds the process; after it has left, only writes under way do.
+ *
+ * As `asyncore.loop`, but times are milliseconds and it returns a promise.
+ *
+ * @param options See {@linkcode LoopOptions}.
+ * @throws {TypeError} If the map is being served already.
+ * @throws {RangeError} If `timeout` is negative or NaN, or `count` is NaN.
+ * @throws {ExitNow} If a handler or predicate throws it: channels stay open, and the loop can be called again.
+ *
+ * @example A server and a client in one loop
+ * ```ts
+ * import { Dispatcher, loop } from "@asyncore/asyncore";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class Echo extends Dispatcher {
+ *   override handleRead() {
+ *     this.send(this.recv());
+ *   }
+ * }
+ *
+ * class Server extends Dispatcher {
+ *   override handleAccepted(conn: Deno.Conn) {
+ *     new Echo(conn);
+ *     this.close();
+ *   }
+ * }
+ *
+ * let answer = "";
+ *
+ * class Client extends Dispatcher {
+ *   override handleConnect() {
+ *     this.send(new TextEncoder().encode("hello"));
+ *   }
+ *   override handleRead() {
+ *     answer = new TextDecoder().decode(this.recv());
+ *     this.close();
+ *   }
+ * }
+ *
+ * const server = new Server();
+ * server.createSocket();
+ * server.bind({ hostname: "127.0.0.1", port: 0 });
+ * server.listen();
+ * const client = new Client();
+ * client.createSocket();
+ * client.connect(server.addr as Deno.NetAddr);
+ * await loop();
+ * assertEquals(answer, "hello");
+ * ```
+ */
+export async function loop(options: LoopOptions = {}): Promise<void> {
+  const {
+    timeout = 30_000,
+    usePoll = false,
+    map = channelMap,
+    count = Infinity,
+    signal,
+  } = options;
+  if (Number.isNaN(count)) {
+    throw new RangeError("Cannot run the loop: count is NaN");
+  }
+  const selector = selectorOf(map);
+  await serving(selector, timeout, async (alarm) => {
+    // A loop that counts its passes ends with the map; otherwise with the last byte that is under way.
+    const left = () =>
+      busy(selector) || selector.lingering > 0 && count === Infinity;
+    refresh(selector);
+    for (let passes = 0; passes < count && !signal?.aborted && left();) {
+      await pass(selector, timeout, usePoll, alarm, signal);
+      passes++;
+    }
+  }, signal);
+}
+
+/**
+ * Serves a map for one pass; a map with no channel returns at once. As `asyncore.poll` and `poll2`.
+ *
+ * @param timeout The longest wait, in milliseconds; 0 waits one turn of the event loop, so that I/O gets in.
+ * @param map The channels to serve.
+ * @param options See {@linkcode PollOptions}.
+ * @throws {TypeError} If the map is being served already.
+ * @throws {RangeError} If `timeout` is negative or NaN.
+ * @throws {ExitNow} If a handler or predicate throws it.
+ *
+ * @example
+ * ```ts
+ * import { ChannelMap, poll } from "@asyncore/asyncore";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const map = new ChannelMap();
+ * await poll(30_000, map);
+ * assertEquals(map.size, 0);
+ * ```
+ */
+export async function poll(
+  timeout = 0,
+  map: ChannelMap = channelMap,
+  options: PollOptions = {},
+): Promise<void> {
+  const { usePoll = false } = options;
+  const selector = selectorOf(map);
+  await serving(selector, timeout, async (alarm) => {
+    if (selector.registrations.size === 0 && selector.rejections.length === 0) {
+      return;
+    }
+    await pass(selector, timeout, usePoll, alarm);
+  });
+}
+
+/**
+ * Closes every channel of a map and waits until what `send()` took is written.
+ *
+ * Unlike CPython's `close_all` it closes all of them, then tells what failed.
+ *
+ * @param options See {@linkcode CloseAllOptions}.
+ * @throws {AggregateError} If channels' `close()` threw, unless `ignoreAll`.
+ * @throws {ExitNow} If a channel's `close()` threw it, always.
+ *
+ * @example
+ * ```ts
+ * import { ChannelMap, closeAll, Dispatcher } from "@asyncore/asyncore";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const map = new ChannelMap();
+ * new Dispatcher(null, { map }).createSocket();
+ * assertEquals(map.size, 1);
+ * await closeAll({ map });
+ * assertEquals(map.size, 0);
+ * ```
+ */
+export async function closeAll(options: CloseAllOptions = {}): Promise<void> {
+  const { map = channelMap, ignoreAll = false } = options;
+  await selectorOf(map).closeAll(ignoreAll);
+}
+
+/** Whether there is anything left to serve. */
+function busy(selector: Selector): boolean {
+  return selector.registrations.size > 0 || selector.unsettled > 0 ||
+    selector.rejections.length > 0;
+}
+
+/** Runs `serve` as the only one who serves the map. */
+async function serving(
+  selector: Selector,
+  timeout: number,
+  serve: (alarm: Alarm) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (!(timeout >= 0)) {
+    throw new RangeError(
+      `Cannot serve the map: timeout must be 0 or more milliseconds, got ${timeout}`,
+    );
+  }
+  if (selector.serving) {
+    throw new TypeError("Cannot serve the map: it is being served already");
+  }
+  selector.serving = true;
+  const notify = () => selector.notify();
+  // One timer for all passes: it ends waits, and it holds the process.
+  const alarm = new Alarm(selector.clock, notify);
+  signal?.addEventListener("abort", notify);
+  try {
+    // Nothing runs inside the caller's call, so that handlers never nest.
+    await null;
+    selector.turnStart = selector.clock.now();
+    await serve(alarm);
+  } finally {
+    signal?.removeEventListener("abort", notify);
+    alarm.clear();
+    selector.serving = false;
+  }
+}
+
+/** Lets timers and other I/O have their turn. */
+function hop(clock: Clock): Promise<void> {
+  return new Promise((resolve) => clock.defer(resolve));
+}
+
+/** One pass. */
+async function pass(
+  selector: Selector,
+  timeout: number,
+  usePoll: boolean,
+  alarm: Alarm,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { clock } = selector;
+  selector.pass++;
+  selector.counters.passes++;
+  let now = clock.now();
+  if (now - selector.turnStart > TURN) {
+    await hop(clock);
+    now = selector.turnStart = clock.now();
+  }
+  atOnce(() => {
+    examineQueued(selector);
+    if (now >= selector.sweepAt) sweep(selector);
+  });
+  let timedOut = false;
+  if (selector.stirred || signal?.aborted) {
+    // Not without a microtask, in which async handlers go on and operations that had room complete.
+    await null;
+  } else if (timeout === 0) {
+    await hop(clock);
+    timedOut = true;
+  } else {
+    const deadline = now + timeout;
+    while (!selector.stirred && !signal?.aborted && !timedOut) {
+      alarm.set(Math.min(deadline, selector.sweepAt));
+      await selector.wait();
+      if (!alarm.rang) break;
+      now = clock.now();
+      timedOut = now >= deadline;
+      if (now >= selector.sweepAt) atOnce(() => sweep(selector));
+    }
+  }
+  atOnce(() => {
+    if (timedOut || selector.woken) examineAll(selector);
+    else examineQueued(selector);
+    serve(selector, usePoll);
+  });
+}
+
+/** Runs handlers and predicates: what they send is written when each handler returns, and at the end. */
+function atOnce(run: () => void): void {
+  outbox.held = true;
+  try {
+    run();
+  } finally {
+    outbox.held = false;
+    outbox.flush();
+  }
+}
+
+// Asking.
+
+/** Unparks every channel, to be examined by the next pass. */
+function refresh(selector: Selector): void {
+  for (const registration of selector.registrations) {
+    registration.unpark();
+    selector.examine(registration);
+  }
+}
+
+/** Asks every channel, parked or not. */
+function examineAll(selector: Selector): void {
+  selector.woken = false;
+  refresh(selector);
+  examineQueued(selector);
+}
+
+/** Asks the channels about which there is news. */
+function examineQueued(selector: Selector): void {
+  const registrations = selector.examines;
+  if (registrations.length === 0) return;
+  selector.examines = [];
+  for (let i = 0; i < registrations.length; i++) {
+    const registration = registrations[i]!;
+    registration.examining = false;
+    try {
+      examine(selector, registration);
+    } catch (error) {
+      // ExitNow: the rest stays to be asked.
+      selector.examine(registration);
+      for (const rest of registrations.slice(i + 1)) {
+        rest.examining = false;
+        selector.examine(rest);
+      }
+      throw error;
+    }
+  }
+}
+
+/** Asks the channels about which nobody tells when their predicates change: the users' own, and the parked ones. */
+function sweep(selector: Selector): void {
+  const start = selector.clock.now();
+  selector.progressed = false;
+  const parked = selector.parked;
+  selector.parked = [];
+  for (const registration of parked) {
+    registration.sweeping = false;
+    registration.unpark();
+    selector.examine(registration);
+  }
+  for (const registration of selector.swept) selector.examine(registration);
+  examineQueued(selector);
+  const end = selector.clock.now();
+  selector.nextSweep = end + (end - start) * SWEEP_PAUSE;
+}
+
+/** Asks one channel what it wants, and starts a read or queues what is ready already. */
+function examine(selector: Selector, registration: Registration): void {
+  const { socket, read, write } = registration;
+  if (!registration.active || registration.ending || socket === null) return;
+  // A channel is served from the pass after the one in which it was added.
+  if (registration.since >= selector.pass) {
+    return selector.examine(registration);
+  }
+  watchPredicates(selector, registration);
+  if (registration.failing !== "no") {
+    return examineFailed(selector, registration);
+  }
+  if (!read.queued && (socket.waiting || !registration.armed)) {
+    if (wants(selector, registration, read)) {
+      if (socket.waiting) selector.reads.push(registration);
+      else startRead(registration);
+    }
+  }
+  if (!write.queued && socket.writeReady) {
+    if (wants(selector, registration, write)) {
+      selector.writes.push(registration);
+    }
+  }
+}
+
+/**
+ * After a failed write: what was received before is delivered while it is wanted, then the connection ends. What there is
+ * still to receive shows within one turn of the event loop, so a read that takes longer is not waited for.
+ */
+function examineFailed(selector: Selector, registration: Registration): void {
+  const { read, socket } = registration;
+  if (read.queued || read.holds > 0 || registration.failing === "reading") {
+    return;
+  }
+  if (registration.failing === "found" && wants(selector, registration, read)) {
+    if (socket!.waiting) return selector.reads.push(registration);
+    registration.failing = "reading";
+    startRead(registration);
+    // Two hops: the first may come in the same turn, before the read was tried.
+    const { clock } = selector;
+    clock.defer(() =>
+      clock.defer(() => {
+        if (registration.failing !== "reading") return;
+        registration.failing = "over";
+        registration.selector.examine(registration);
+      })
+    );
+  } else if (registration.active) selector.except(registration);
+}
+
+function startRead(registration: Registration): void {
+  if (registration.armed) return;
+  registration.armed = true;
+  registration.socket!.startRead();
+}
+
+/** Asks the predicate of one direction, if that may be asked. */
+function wants(
+  selector: Selector,
+  registration: Registration,
+  direction: Direction,
+): boolean {
+  const { channel, read } = registration;
+  if (!direction.free || !registration.active) return false;
+  if (registration.ending && registration.endPass !== selector.pass) {
+    return false;
+  }
+  try {
+    const answer = direction === read
+      ? askReadable(channel)
+      : askWritable(channel);
+    // The predicate may have closed the channel.
+    return answer && direction.free && registration.active;
+  } catch (error) {
+    report(selector, registration, error);
+    return false;
+  }
+}
+
+/** Notes whether the predicates are the user's own. A method may be replaced on the object at any time. */
+function watchPredicates(selector: Selector, registration: Registration): void {
+  const { readable, writable } = registration.channel;
+  if (
+    registration.readable === readable && registration.writable === writable
+  ) {
+    return;
+  }
+  registration.readable = readable;
+  registration.writable = writable;
+  if (isOwn(readable) && isOwn(writable)) {
+    selector.swept.delete(registration);
+  } else selector.swept.add(registration);
+}
+
+// Serving.
+
+const readEvent = (channel: Channel) => channel.handleReadEvent();
+const writeEvent = (channel: Channel) => channel.handleWriteEvent();
+const exptEvent = (channel: Channel) => channel.handleExptEvent();
+
+/** Serves what is ready now; what becomes ready meanwhile waits for the next pass. */
+function serve(selector: Selector, usePoll: boolean): void {
+  tellRejections(selector);
+  if (usePoll) serveByChannel(selector);
+  else {
+    each(
+      selector.reads.take(),
+      (registration) => serveRead(selector, registration),
+      (registration) => selector.reads.push(registration),
+    );
+    each(
+      selector.writes.take(),
+      (registration) => serveWrite(selector, registration),
+      (registration) => selector.writes.push(registration),
+    );
+    each(
+      selector.excepts.splice(0),
+      (registration) => serveExcept(selector, registration),
+      (registration) => selector.excepts.push(registration),
+    );
+  }
+  each(
+    selector.closes.splice(0),
+    (registration) => serveClose(selector, registration),
+    (registration) => selector.closes.push(registration),
+  );
+}
+
+/** As `poll2`: channel by channel, in the order in which their I/O completed. */
+function serveByChannel(selector: Selector): void {
+  const last = Number.MAX_SAFE_INTEGER;
+  const order = ({ read, write }: Registration) =>
+    Math.min(
+      read.queued ? read.order : last,
+      write.queued ? write.order : last,
+    );
+  const all = new Set([
+    ...selector.reads.take(),
+    ...selector.writes.take(),
+    ...selector.excepts.splice(0),
+    ...selector.closes.splice(0),
+  ]);
+  each(
+    [...all].sort((a, b) => order(a) - order(b)),
+    (registration) => {
+      serveRead(selector, registration);
+      serveWrite(selector, registration);
+      serveExcept(selector, registration);
+      serveClose(selector, registration);
+    },
+    (registration) => {
+      if (registration.read.queued) selector.reads.push(registration);
+      if (registration.write.queued) selector.writes.push(registration);
+      if (registration.exceptional) selector.excepts.push(registration);
+      if (registration.ending) selector.closes.push(registration);
+    },
+  );
+}
+
+/** Serves one after the other; what `ExitNow` leaves over stays ready. */
+function each(
+  registrations: Registration[],
+  serveOne: (registration: Registration) => void,
+  putBack: (registration: Registration) => void,
+): void {
+  let i = 0;
+  try {
+    while (i < registrations.length) serveOne(registrations[i++]!);
+  } finally {
+    while (i < registrations.length) putBack(registrations[i++]!);
+  }
+}
+
+/** Whether a channel may get an event in this pass. */
+function servable(selector: Selector, registration: Registration): boolean {
+  if (!registration.active || registration.selector !== selector) return false;
+  if (registration.since < selector.pass) return true;
+  selector.examine(registration);
+  return false;
+}
+
+function serveRead(selector: Selector, registration: Registration): void {
+  const { read, socket } = registration;
+  if (!read.queued) return;
+  read.queued = false;
+  if (!servable(selector, registration) || registration.ending) return;
+  if (!socket!.waiting || !wants(selector, registration, read)) return;
+  selector.counters.reads++;
+  run(selector, registration, read, readEvent);
+}
+
+function serveWrite(selector: Selector, registration: Registration): void {
+  const { write, socket } = registration;
+  if (!write.queued) return;
+  write.queued = false;
+  if (!servable(selector, registration)) return;
+  if (!socket!.writeReady || !wants(selector, registration, write)) return;
+  selector.counters.writes++;
+  run(selector, registration, write, writeEvent);
+}
+
+function serveExcept(selector: Selector, registration: Registration): void {
+  if (!registration.exceptional || registration.ending) return;
+  if (!servable(selector, registration)) return;
+  registration.exceptional = false;
+  run(selector, registration, null, exptEvent);
+}
+
+function serveClose(selector: Selector, registration: Registration): void {
+  if (!registration.ending || registration.closeServed) return;
+  if (!servable(selector, registration) || registration.unsettled > 0) return;
+  registration.closeServed = true;
+  selector.current = registration;
+  let result: void | Promise<void> = undefined;
+  try {
+    result = registration.channel.handleCloseEvent();
+  } catch (error) {
+    if (error instanceof ExitNow) throw error;
+    logFailure(registration, "handleClose", error);
+  } finally {
+    selector.current = null;
+    selector.progressed = true;
+    if (!isPromise(result)) closeAfter(registration);
+    outbox.flush();
+  }
+  if (!isPromise(result)) return;
+  follow(selector, registration, result, (error) => {
+    if (error instanceof ExitNow) selector.reject(registration, error);
+    else if (error !== undefined) {
+      logFailure(registration, "handleClose", error);
+    }
+    selector.progressed = true;
+    closeAfter(registration);
+  });
+}
+
+/** After `handleClose` the socket that ended is closed, if the handler did not see to it. */
+function closeAfter(registration: Registration): void {
+  if (!registration.dead) quietly(() => registration.channel.close());
+}
+
+/** Tells what async handlers rejected with. */
+function tellRejections(selector: Selector): void {
+  const rejections = selector.rejections;
+  if (rejections.length === 0) return;
+  selector.rejections = [];
+  for (let i = 0; i < rejections.length; i++) {
+    const { registration, error } = rejections[i]!;
+    try {
+      selector.current = registration;
+      report(selector, registration, error);
+    } catch (exit) {
+      selector.rejections.unshift(...rejections.slice(i + 1));
+      throw exit;
+    } finally {
+      selector.current = null;
+      outbox.flush();
+    }
+    selector.examine(registration);
+  }
+}
+
+/** Calls one handler; what it throws goes to `handleError` right after it. */
+function run(
+  selector: Selector,
+  registration: Registration,
+  direction: Direction | null,
+  event: (channel: Channel) => void | Promise<void>,
+): void {
+  if (direction !== null) direction.progress = false;
+  selector.current = registration;
+  let result: void | Promise<void> = undefined;
+  let threw = true;
+  try {
+    result = event(registration.channel);
+    threw = false;
+  } catch (error) {
+    report(selector, registration, error);
+  } finally {
+    selector.current = null;
+    if (!isPromise(result)) settle(selector, registration, direction, threw);
+    outbox.flush();
+  }
+  if (!isPromise(result)) return;
+  if (direction !== null) direction.holds++;
+  follow(selector, registration, result, (error) => {
+    if (direction !== null) direction.holds--;
+    if (error !== undefined) selector.reject(registration, error);
+    settle(selector, registration, direction, error !== undefined);
+  });
+}
+
+/** Counts a promise as unsettled until it settles; `done` gets the error it was rejected with. */
+function follow(
+  selector: Selector,
+  registration: Registration,
+  promise: PromiseLike<void>,
+  done: (error: unknown) => void,
+): void {
+  registration.unsettled++;
+  selector.unsettled++;
+  const settled = (error: unknown) => {
+    registration.unsettled--;
+    selector.unsettled--;
+    done(error);
+    // Its handleClose may have waited for this, and the loop for the last one.
+    if (registration.ending) registration.selector.dueClose(registration);
+    selector.notify();
+  };
+  promise.then(
+    () => settled(undefined),
+    (error) => settled(error ?? new TypeError(`Rejected with ${error}`)),
+  );
+}
+
+/** Draws the consequences of a handler's run. */
+function settle(
+  selector: Selector,
+  registration: Registration,
+  direction: Direction | null,
+  threw: boolean,
+): void {
+  const { read, write, socket } = registration;
+  if (registration.unsettled === 0) socket?.reclaim();
+  if (direction === null || direction.progress) {
+    selector.progressed = true;
+    if (direction !== read) read.parked = false;
+    if (direction !== write) write.parked = false;
+  }
+  if (direction !== null && (threw || !direction.progress)) {
+    const ready = direction === read
+      ? socket!.waiting && !socket!.atEnd
+      : direction.open;
+    if (ready) selector.park(registration, direction);
+  }
+  selector.examine(registration);
+}
+
+/** Hands an error to the channel; `ExitNow` goes to the caller of the loop. */
+function report(
+  selector: Selector,
+  registration: Registration,
+  error: unknown,
+): void {
+  if (error instanceof ExitNow) throw error;
+  selector.counters.errors++;
+  try {
+    const result = registration.channel.handleError(error);
+    if (!isPromise(result)) return;
+    follow(selector, registration, result, (second) => {
+      if (second instanceof ExitNow) selector.reject(registration, second);
+      else if (second !== undefined) giveUp(registration, second);
+    });
+  } catch (second) {
+    if (second instanceof ExitNow) throw second;
+    giveUp(registration, second);
+  }
+}
+
+/** `handleError` itself failed: the channel ends, but a listener goes on. */
+function giveUp(registration: Registration, error: unknown): void {
+  const { channel } = registration;
+  logFailure(registration, "handleError", error);
+  if (channel.accepting) return;
+  quietly(() => channel.disconnect({ kind: "error", error }));
+}
+
+function logFailure(
+  registration: Registration,
+  handler: string,
+  error: unknown,
+): void {
+  quietly(() => {
+    const { channel } = registration;
+    channel.logInfo(
+      `exception in ${handler} of ${Deno.inspect(channel)} (${
+        describeError(error)
+      })`,
+      "error",
+    );
+  });
+}
