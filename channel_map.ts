@@ -106,17 +106,20 @@ export function isOwn(method: () => unknown): boolean {
 }
 
 /**
- * Sockets that took bytes and were not told to write yet: they are when the running handler returns, so that several small
- * sends leave in one system call; outside a handler in the next microtask. One for all maps, since a handler may send
- * through a channel of any map, or of none.
+ * What is running now, which is one thing for all maps: the handler, and the sockets that took bytes and were not told to write
+ * yet. They are when the handler returns, so that several small sends leave in one system call; outside a handler in the next
+ * microtask. A handler may send through a channel of any map, or of none.
  */
-class Outbox {
-  readonly #sockets: Socket[] = [];
-  #scheduled = false;
+class Turn {
+  /** The channel whose handler is running. */
+  current: Registration | null = null;
   /** Whether handlers or predicates are running: the loop flushes after each. */
   held = false;
+  readonly #sockets: Socket[] = [];
+  #scheduled = false;
 
-  add(socket: Socket): void {
+  /** A socket took bytes. */
+  sent(socket: Socket): void {
     if (this.#sockets.at(-1) !== socket) this.#sockets.push(socket);
     if (this.held || this.#scheduled) return;
     this.#scheduled = true;
@@ -126,15 +129,22 @@ class Outbox {
     });
   }
 
+  /** A handler has returned: what was sent is written. */
   flush(): void {
     if (this.#sockets.length === 0) return;
     for (const socket of this.#sockets) socket.flush();
     this.#sockets.length = 0;
   }
+
+  /** Handlers and predicates have run. */
+  end(): void {
+    this.held = false;
+    this.flush();
+  }
 }
 
-/** The one {@linkcode Outbox}. */
-export const outbox: Outbox = new Outbox();
+/** The one {@linkcode Turn}. */
+export const turn: Turn = new Turn();
 
 /** One direction of a channel, reading or writing. */
 export class Direction {
@@ -159,43 +169,83 @@ export class Direction {
   }
 }
 
-/** Channels that are ready, in the order in which their I/O completed. */
-export class ReadyQueue {
-  readonly #direction: (registration: Registration) => Direction;
-  #items: Registration[] = [];
-  #spare: Registration[] = [];
-  #sorted = true;
+/** A list that keeps its memory when it is emptied: an array whose length is set to 0 gives it away. */
+export class Batch {
+  readonly #items: (Registration | undefined)[] = [];
+  length = 0;
 
-  constructor(direction: (registration: Registration) => Direction) {
-    this.#direction = direction;
-  }
-
-  get length(): number {
-    return this.#items.length;
+  /** The registration at `index`, which is below `length`. */
+  at(index: number): Registration {
+    return this.#items[index]!;
   }
 
   push(registration: Registration): void {
-    const direction = this.#direction(registration);
-    const last = this.#items.at(-1);
-    if (last !== undefined && this.#direction(last).order > direction.order) {
-      this.#sorted = false;
-    }
-    direction.queued = true;
-    this.#items.push(registration);
+    this.#items[this.length++] = registration;
   }
 
-  /** Takes everything; what is pushed from now on waits for the next time. The result is good until then. */
-  take(): Registration[] {
-    const items = this.#items;
-    this.#items = this.#spare;
-    this.#items.length = 0;
-    this.#spare = items;
+  /** Empties the list. */
+  clear(): void {
+    this.#items.fill(undefined, 0, this.length);
+    this.length = 0;
+  }
+
+  sort(order: (registration: Registration) => number): void {
+    this.#items.length = this.length;
+    this.#items.sort((a, b) => order(a!) - order(b!));
+  }
+}
+
+/** Channels with news. What is pushed while a batch is worked on goes into the next one. */
+export class Queue {
+  #next = new Batch();
+  #taken = new Batch();
+
+  /** How many wait for the next batch. */
+  get length(): number {
+    return this.#next.length;
+  }
+
+  push(registration: Registration): void {
+    this.#next.push(registration);
+  }
+
+  /** Takes everything; the result is good until the next time. */
+  take(): Batch {
+    const batch = this.#next;
+    this.#next = this.#taken;
+    this.#next.clear();
+    this.#taken = batch;
+    return batch;
+  }
+}
+
+/** Channels that are ready, in the order in which their I/O completed. */
+export class ReadyQueue extends Queue {
+  readonly #direction: (registration: Registration) => Direction;
+  #last = 0;
+  #sorted = true;
+
+  constructor(direction: (registration: Registration) => Direction) {
+    super();
+    this.#direction = direction;
+  }
+
+  override push(registration: Registration): void {
+    const direction = this.#direction(registration);
+    if (direction.order < this.#last) this.#sorted = false;
+    this.#last = direction.order;
+    direction.queued = true;
+    super.push(registration);
+  }
+
+  override take(): Batch {
+    const batch = super.take();
     if (!this.#sorted) {
-      const direction = this.#direction;
-      items.sort((a, b) => direction(a).order - direction(b).order);
-      this.#sorted = true;
+      batch.sort((registration) => this.#direction(registration).order);
     }
-    return items;
+    this.#last = 0;
+    this.#sorted = true;
+    return batch;
   }
 }
 
@@ -269,7 +319,10 @@ export class Registration implements SocketListener {
     const { selector, write } = this;
     selector.counters.bytesWritten += bytes;
     write.order = selector.nextOrder();
-    // Most channels have nobody whom it concerns: no pass is spent on them.
+    // It made room, which predicates of other channels may look at.
+    selector.roomMade = true;
+    if (selector.swept.size > 0) selector.notify();
+    // Most channels have nobody else whom it concerns: no pass is spent on them.
     if (write.retired && !this.read.parked && !this.overridden) return;
     this.unpark();
     selector.examine(this);
@@ -283,6 +336,7 @@ export class Registration implements SocketListener {
 
   exceptReady(): void {
     this.armed = false;
+    this.read.order = this.selector.nextOrder();
     this.selector.except(this);
   }
 
@@ -319,7 +373,7 @@ export class Registration implements SocketListener {
 
   /** Whether one of the channel's own handlers is running, or has not settled. */
   get handling(): boolean {
-    return this.selector.current === this || this.unsettled > 0;
+    return turn.current === this || this.unsettled > 0;
   }
 
   /** Notes that bytes, or a connection, were taken. */
@@ -331,13 +385,13 @@ export class Registration implements SocketListener {
   /** Notes that bytes were given to the socket, whose writing is to start. */
   sent(): void {
     this.write.progress = true;
-    outbox.add(this.socket!);
+    turn.sent(this.socket!);
     this.touch();
   }
 
   /** Notes that the channel's state was changed; by somebody else's code that is news. */
   touch(): void {
-    if (this.selector.current === this) return;
+    if (turn.current === this) return;
     this.unpark();
     this.selector.examine(this);
   }
@@ -432,11 +486,11 @@ export class Selector {
   readonly writes: ReadyQueue = new ReadyQueue((registration) =>
     registration.write
   );
-  excepts: Registration[] = [];
-  closes: Registration[] = [];
+  readonly excepts: Queue = new Queue();
+  readonly closes: Queue = new Queue();
   rejections: Rejection[] = [];
   /** To be asked in the next pass. */
-  examines: Registration[] = [];
+  readonly examines: Queue = new Queue();
   /** Channels whose predicates are the user's. */
   readonly swept = new Set<Registration>();
   /** Channels that are, or were, parked. */
@@ -445,22 +499,20 @@ export class Selector {
   pass = 0;
   /** Whether a loop or poll serves the map. */
   serving = false;
-  /** The channel whose handler is running. */
-  current: Registration | null = null;
-  /** Whether something ran that may have changed what a predicate sees. */
+  /** Whether a handler made progress, which may have changed anything. */
   progressed = false;
+  /** Whether a write has made room, which only predicates can see: it is no reason to try parked handlers again. */
+  roomMade = false;
   /** Whether somebody asked for every channel to be looked at. */
   woken = false;
   /** The time before which no sweep begins. */
   nextSweep = -Infinity;
-  /** When the running chain of passes began. */
-  turnStart = 0;
   /** Sockets that were closed and still write. */
   lingering = 0;
   /** Promises of handlers that did not settle. */
   unsettled = 0;
   #order = 0;
-  #wake: (() => void) | null = null;
+  #sleeper: (() => void) | null = null;
   #lingered: (() => void)[] = [];
 
   constructor(clock: Clock, network: Network | null) {
@@ -487,8 +539,8 @@ export class Selector {
 
   /** When the next sweep is due. */
   get sweepAt(): number {
-    const wanted = this.progressed &&
-      (this.swept.size > 0 || this.parked.length > 0);
+    const wanted = this.swept.size > 0 && (this.progressed || this.roomMade) ||
+      this.parked.length > 0 && this.progressed;
     return wanted ? this.nextSweep : Infinity;
   }
 
@@ -498,6 +550,14 @@ export class Selector {
     registration.examining = true;
     this.examines.push(registration);
     this.notify();
+  }
+
+  /** Makes a channel ready again that was taken and not served. */
+  putBack(registration: Registration): void {
+    if (registration.read.queued) this.reads.push(registration);
+    if (registration.write.queued) this.writes.push(registration);
+    if (registration.exceptional) this.excepts.push(registration);
+    if (registration.ending) this.closes.push(registration);
   }
 
   /** Parks one direction of a channel until something may have changed. */
@@ -536,18 +596,17 @@ export class Selector {
     this.notify();
   }
 
-  /** Ends the wait of the running pass, if it waits. */
+  /** Ends the wait of the running pass, if it waits: in a microtask, so that the rest of a batch of completions is in. */
   notify(): void {
-    const wake = this.#wake;
-    if (wake === null) return;
-    this.#wake = null;
-    wake();
+    if (this.#sleeper === null) return;
+    microtask(this.#sleeper);
+    this.#sleeper = null;
   }
 
-  /** Resolves at the next {@linkcode Selector.notify}. */
-  wait(): Promise<void> {
+  /** Has `wake` called after the next {@linkcode Selector.notify}. */
+  sleep(wake: () => void): void {
+    this.#sleeper = wake;
     this.clock.idle();
-    return new Promise((resolve) => this.#wake = resolve);
   }
 
   /** The last lingering socket is closed. */
@@ -627,7 +686,14 @@ export class ChannelMap implements Iterable<Channel>, AsyncDisposable {
   readonly #selector: Selector;
 
   static {
-    selectorOfMap = (map) => map.#selector;
+    selectorOfMap = (map) => {
+      if (typeof map === "object" && map !== null && #selector in map) {
+        return map.#selector;
+      }
+      throw new TypeError(
+        `Cannot use ${Deno.inspect(map)} as a map: it is no ChannelMap`,
+      );
+    };
   }
 
   /**
@@ -673,7 +739,11 @@ export class ChannelMap implements Iterable<Channel>, AsyncDisposable {
   }
 }
 
-/** The selector of a map, for this library's own files. */
+/**
+ * The selector of a map, for this library's own files.
+ *
+ * @throws {TypeError} If `map` is no {@linkcode ChannelMap}.
+ */
 export function selectorOf(map: ChannelMap): Selector {
   return selectorOfMap(map);
 }

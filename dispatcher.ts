@@ -16,9 +16,9 @@ import {
   declareOwn,
   isOwn,
   isPromise,
-  quietly,
   Registration,
   selectorOf,
+  turn,
 } from "./channel_map.ts";
 import {
   CLOSE_KINDS,
@@ -75,7 +75,9 @@ export let unsentOf: (dispatcher: Dispatcher) => number;
 
 const SEND_BUFFER_SIZE = 262_144;
 const LINGER_TIMEOUT = 10_000;
-const DEFAULT_IGNORED: readonly string[] = ["warning"];
+const DEFAULT_IGNORED = new Set(["warning"]);
+/** Whether the default `ignoreLogTypes` is only looked at, so that the shared one will do. */
+let peeking = false;
 
 /**
  * One socket with handlers to override: asyncore's `dispatcher`.
@@ -163,6 +165,7 @@ export class Dispatcher implements Disposable {
     Object.defineProperty(this.prototype, "ignoreLogTypes", {
       configurable: true,
       get(this: Dispatcher) {
+        if (peeking) return DEFAULT_IGNORED;
         return this.ignoreLogTypes = new Set(DEFAULT_IGNORED);
       },
       set(this: Dispatcher, value: Set<string>) {
@@ -196,6 +199,7 @@ export class Dispatcher implements Disposable {
     options: DispatcherOptions = {},
   ) {
     const { map = channelMap, sendBufferSize, lingerTimeout } = options;
+    selectorOf(map); // throws for what is none
     this.#map = map;
     if (sendBufferSize !== undefined) this.sendBufferSize = sendBufferSize;
     if (lingerTimeout !== undefined) this.lingerTimeout = lingerTimeout;
@@ -492,8 +496,8 @@ export class Dispatcher implements Disposable {
     if (registration === null || registration.dead) {
       throw this.#misuse("add", "it has no open socket");
     }
-    this.#map = map;
     registration.add(selectorOf(map));
+    this.#map = map;
     this.#debug("adding channel");
   }
 
@@ -563,10 +567,11 @@ export class Dispatcher implements Disposable {
   handleAccept(): void | Promise<void> {
     const accepted = this.accept();
     if (accepted === null) return;
-    const [conn, addr] = accepted;
+    // Not destructured: that is an iteration, for every connection.
+    const conn = accepted[0];
     const network = this.#network;
     try {
-      const result = this.handleAccepted(conn, addr);
+      const result = this.handleAccepted(conn, accepted[1]);
       if (!isPromise(result)) return;
       return result.then(undefined, (error) => {
         network.discard(conn);
@@ -621,9 +626,12 @@ export class Dispatcher implements Disposable {
       `uncaptured ${what} ${this.#describe()} (${describeError(error)})`,
       "error",
     );
-    if (!this.accepting && this.#registration !== null) {
-      this.disconnect({ kind: "error", error });
-    }
+    const registration = this.#registration;
+    if (this.accepting || registration === null) return;
+    // The failed handler may be that of a socket before this one.
+    const failed = turn.current;
+    if (failed?.channel === this && failed !== registration) return;
+    this.disconnect({ kind: "error", error });
   }
 
   // Events: between scheduler and handlers.
@@ -841,7 +849,7 @@ export class Dispatcher implements Disposable {
    * @param type What kind of message it is; the library uses `warning`, `error` and `debug`.
    */
   logInfo(message: string, type = "info"): void {
-    if (!this.ignoreLogTypes.has(type)) console.log(`${type}: ${message}`);
+    if (!this.#ignores(type)) console.log(`${type}: ${message}`);
   }
 
   // Inside.
@@ -1001,9 +1009,21 @@ export class Dispatcher implements Disposable {
     this.#tell(message, "warning");
   }
 
+  /** Asks the set of types to ignore, but does not make one for that. */
+  #ignores(type: string): boolean {
+    peeking = true;
+    const types = this.ignoreLogTypes;
+    peeking = false;
+    return types.has(type);
+  }
+
   /** Logs what must not fail: an overridden `logInfo` may. */
   #tell(message: string, type: string): void {
-    quietly(() => this.logInfo(message, type));
+    try {
+      this.logInfo(message, type);
+    } catch {
+      // What it tells counts; that it could not be told does not.
+    }
   }
 
   #misuse(verb: string, what: string): TypeError {

@@ -11,19 +11,20 @@
 import {
   askReadable,
   askWritable,
+  Batch,
   type Channel,
   type ChannelMap,
   channelMap,
   type Direction,
   isOwn,
   isPromise,
-  outbox,
   quietly,
   type Registration,
   type Selector,
   selectorOf,
+  turn,
 } from "./channel_map.ts";
-import { Alarm, type Clock } from "./clock.ts";
+import { Alarm, microtask } from "./clock.ts";
 import { describeError, ExitNow } from "./errors.ts";
 
 /**
@@ -153,16 +154,18 @@ export async function loop(options: LoopOptions = {}): Promise<void> {
     throw new RangeError("Cannot run the loop: count is NaN");
   }
   const selector = selectorOf(map);
-  await serving(selector, timeout, async (alarm) => {
-    // A loop that counts its passes ends with the map; otherwise with the last byte that is under way.
-    const left = () =>
-      busy(selector) || selector.lingering > 0 && count === Infinity;
-    refresh(selector);
-    for (let passes = 0; passes < count && !signal?.aborted && left();) {
-      await pass(selector, timeout, usePoll, alarm, signal);
-      passes++;
-    }
-  }, signal);
+  // A loop that counts its passes ends with the map, otherwise with the last byte that is under way.
+  const lingers = count === Infinity;
+  await new Serving(selector, {
+    timeout,
+    usePoll,
+    count,
+    signal,
+    unpark: true,
+    left: () =>
+      selector.registrations.size > 0 || selector.rejections.length > 0 ||
+      selector.unsettled > 0 || lingers && selector.lingering > 0,
+  }).run();
 }
 
 /**
@@ -192,12 +195,14 @@ export async function poll(
 ): Promise<void> {
   const { usePoll = false } = options;
   const selector = selectorOf(map);
-  await serving(selector, timeout, async (alarm) => {
-    if (selector.registrations.size === 0 && selector.rejections.length === 0) {
-      return;
-    }
-    await pass(selector, timeout, usePoll, alarm);
-  });
+  await new Serving(selector, {
+    timeout,
+    usePoll,
+    count: 1,
+    unpark: false,
+    left: () =>
+      selector.registrations.size > 0 || selector.rejections.length > 0,
+  }).run();
 }
 
 /**
@@ -226,108 +231,182 @@ export async function closeAll(options: CloseAllOptions = {}): Promise<void> {
   await selectorOf(map).closeAll(ignoreAll);
 }
 
-/** Whether there is anything left to serve. */
-function busy(selector: Selector): boolean {
-  return selector.registrations.size > 0 || selector.unsettled > 0 ||
-    selector.rejections.length > 0;
+/** How to serve. */
+interface ServingOptions {
+  readonly timeout: number;
+  readonly usePoll: boolean;
+  readonly count: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Whether parked channels get another chance at once. */
+  readonly unpark: boolean;
+  /** Whether anything is left to serve. */
+  readonly left: () => boolean;
 }
 
-/** Runs `serve` as the only one who serves the map. */
-async function serving(
-  selector: Selector,
-  timeout: number,
-  serve: (alarm: Alarm) => Promise<void>,
-  signal?: AbortSignal,
-): Promise<void> {
-  if (!(timeout >= 0)) {
-    throw new RangeError(
-      `Cannot serve the map: timeout must be 0 or more milliseconds, got ${timeout}`,
-    );
+/**
+ * One run of `loop()` or `poll()`. A pass is three steps: begin, wait, finish. They are callbacks, which microtasks and the
+ * clock call, and not one async function: that would cost a pass a kilobyte of promises.
+ */
+class Serving {
+  readonly #selector: Selector;
+  readonly #options: ServingOptions;
+  /** One timer for all passes: it ends waits, and it holds the process. */
+  readonly #alarm: Alarm;
+  #passes = 0;
+  /** When the running chain of passes began. */
+  #turnStart = 0;
+  #deadline = 0;
+  #timedOut = false;
+  #resolve: () => void = () => {};
+  #reject: (error: unknown) => void = () => {};
+
+  constructor(selector: Selector, options: ServingOptions) {
+    const { timeout } = options;
+    if (!(timeout >= 0)) {
+      throw new RangeError(
+        `Cannot serve the map: timeout must be 0 or more milliseconds, got ${timeout}`,
+      );
+    }
+    if (selector.serving) {
+      throw new TypeError("Cannot serve the map: it is being served already");
+    }
+    this.#selector = selector;
+    this.#options = options;
+    this.#alarm = new Alarm(selector.clock, this.#notify);
   }
-  if (selector.serving) {
-    throw new TypeError("Cannot serve the map: it is being served already");
-  }
-  selector.serving = true;
-  const notify = () => selector.notify();
-  // One timer for all passes: it ends waits, and it holds the process.
-  const alarm = new Alarm(selector.clock, notify);
-  signal?.addEventListener("abort", notify);
-  try {
+
+  /** Runs; the promise settles when it is done. */
+  run(): Promise<void> {
+    const { signal } = this.#options;
+    this.#selector.serving = true;
+    signal?.addEventListener("abort", this.#notify);
     // Nothing runs inside the caller's call, so that handlers never nest.
-    await null;
-    selector.turnStart = selector.clock.now();
-    await serve(alarm);
-  } finally {
-    signal?.removeEventListener("abort", notify);
-    alarm.clear();
-    selector.serving = false;
+    microtask(this.#start);
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
   }
-}
 
-/** Lets timers and other I/O have their turn. */
-function hop(clock: Clock): Promise<void> {
-  return new Promise((resolve) => clock.defer(resolve));
-}
-
-/** One pass. */
-async function pass(
-  selector: Selector,
-  timeout: number,
-  usePoll: boolean,
-  alarm: Alarm,
-  signal?: AbortSignal,
-): Promise<void> {
-  const { clock } = selector;
-  selector.pass++;
-  selector.counters.passes++;
-  let now = clock.now();
-  if (now - selector.turnStart > TURN) {
-    await hop(clock);
-    now = selector.turnStart = clock.now();
+  #end(): void {
+    this.#options.signal?.removeEventListener("abort", this.#notify);
+    this.#alarm.clear();
+    this.#selector.serving = false;
   }
-  atOnce(() => {
-    examineQueued(selector);
-    if (now >= selector.sweepAt) sweep(selector);
-  });
-  let timedOut = false;
-  if (selector.stirred || signal?.aborted) {
-    // Not without a microtask, in which async handlers go on and operations that had room complete.
-    await null;
-  } else if (timeout === 0) {
-    await hop(clock);
-    timedOut = true;
-  } else {
-    const deadline = now + timeout;
-    while (!selector.stirred && !signal?.aborted && !timedOut) {
-      alarm.set(Math.min(deadline, selector.sweepAt));
-      await selector.wait();
-      if (!alarm.rang) break;
-      now = clock.now();
-      timedOut = now >= deadline;
-      if (now >= selector.sweepAt) atOnce(() => sweep(selector));
+
+  get #aborted(): boolean {
+    return this.#options.signal?.aborted ?? false;
+  }
+
+  readonly #notify = (): void => this.#selector.notify();
+
+  readonly #start = (): void => {
+    if (this.#options.unpark) refresh(this.#selector);
+    this.#beginTurn();
+  };
+
+  /** After timers and other I/O had their turn. */
+  readonly #beginTurn = (): void => {
+    this.#turnStart = this.#selector.clock.now();
+    this.#begin();
+  };
+
+  /** Starts the reads that are wanted, then waits if nothing is ready. */
+  #begin(): void {
+    const selector = this.#selector;
+    const { clock } = selector;
+    const { timeout, count, left } = this.#options;
+    if (this.#passes >= count || this.#aborted || !left()) {
+      this.#end();
+      return this.#resolve();
+    }
+    const now = clock.now();
+    if (now - this.#turnStart > TURN) return clock.defer(this.#beginTurn);
+    this.#passes++;
+    selector.pass++;
+    selector.counters.passes++;
+    try {
+      ask(selector, false);
+      if (now >= selector.sweepAt) sweep(selector);
+    } catch (error) {
+      return this.#fail(error);
+    }
+    this.#timedOut = false;
+    if (selector.stirred || this.#aborted) {
+      // Not without a microtask: async handlers go on there, and operations that had room complete.
+      microtask(this.#finish);
+    } else if (timeout === 0) {
+      clock.defer(this.#timeOut);
+    } else {
+      this.#deadline = now + timeout;
+      this.#wait();
     }
   }
-  atOnce(() => {
-    if (timedOut || selector.woken) examineAll(selector);
-    else examineQueued(selector);
-    serve(selector, usePoll);
-  });
-}
 
-/** Runs handlers and predicates: what they send is written when each handler returns, and at the end. */
-function atOnce(run: () => void): void {
-  outbox.held = true;
-  try {
-    run();
-  } finally {
-    outbox.held = false;
-    outbox.flush();
+  #wait(): void {
+    const selector = this.#selector;
+    this.#alarm.set(Math.min(this.#deadline, selector.sweepAt));
+    selector.sleep(this.#wake);
+  }
+
+  /** The wait was ended: by news, or by the alarm. */
+  readonly #wake = (): void => {
+    const selector = this.#selector;
+    if (this.#alarm.rang) {
+      const now = selector.clock.now();
+      try {
+        if (now >= this.#deadline) this.#timedOut = true;
+        else if (now >= selector.sweepAt) sweep(selector);
+      } catch (error) {
+        return this.#fail(error);
+      }
+      if (!this.#timedOut && !selector.stirred && !this.#aborted) {
+        return this.#wait();
+      }
+    }
+    this.#finish();
+  };
+
+  readonly #timeOut = (): void => {
+    this.#timedOut = true;
+    this.#finish();
+  };
+
+  /** Serves what is ready, then begins the next pass. */
+  readonly #finish = (): void => {
+    const selector = this.#selector;
+    try {
+      ask(selector, this.#timedOut || selector.woken);
+      serveReady(selector, this.#options.usePoll);
+    } catch (error) {
+      return this.#fail(error);
+    }
+    this.#begin();
+  };
+
+  #fail(error: unknown): void {
+    this.#end();
+    this.#reject(error);
   }
 }
 
 // Asking.
 
-/** Unparks every channel, to be examined by the next pass. */
+/** Asks the channels about which there is news, or all. */
+function ask(selector: Selector, all: boolean): void {
+  turn.held = true;
+  try {
+    if (all) {
+      selector.woken = false;
+      refresh(selector);
+    }
+    examineQueued(selector);
+  } finally {
+    turn.end();
+  }
+}
+
+/** Unparks every channel, to be examined. */
 function refresh(selector: Selector): void {
   for (const registration of selector.registrations) {
     registration.unpark();
@@ -335,48 +414,41 @@ function refresh(selector: Selector): void {
   }
 }
 
-/** Asks every channel, parked or not. */
-function examineAll(selector: Selector): void {
-  selector.woken = false;
-  refresh(selector);
-  examineQueued(selector);
-}
-
-/** Asks the channels about which there is news. */
 function examineQueued(selector: Selector): void {
-  const registrations = selector.examines;
-  if (registrations.length === 0) return;
-  selector.examines = [];
-  for (let i = 0; i < registrations.length; i++) {
-    const registration = registrations[i]!;
-    registration.examining = false;
-    try {
+  if (selector.examines.length === 0) return;
+  const batch = selector.examines.take();
+  let i = 0;
+  try {
+    for (; i < batch.length; i++) {
+      const registration = batch.at(i);
+      registration.examining = false;
       examine(selector, registration);
-    } catch (error) {
-      // ExitNow: the rest stays to be asked.
-      selector.examine(registration);
-      for (const rest of registrations.slice(i + 1)) {
-        rest.examining = false;
-        selector.examine(rest);
-      }
-      throw error;
+    }
+  } finally {
+    // After an ExitNow the rest stays to be asked, and the one that threw it.
+    for (; i < batch.length; i++) {
+      batch.at(i).examining = false;
+      selector.examine(batch.at(i));
     }
   }
 }
 
-/** Asks the channels about which nobody tells when their predicates change: the users' own, and the parked ones. */
+/**
+ * Asks the channels about which nobody tells when their predicates change: the users' own, and after a handler's progress the
+ * parked ones, too.
+ */
 function sweep(selector: Selector): void {
   const start = selector.clock.now();
-  selector.progressed = false;
-  const parked = selector.parked;
-  selector.parked = [];
-  for (const registration of parked) {
-    registration.sweeping = false;
-    registration.unpark();
-    selector.examine(registration);
+  if (selector.progressed) {
+    for (const registration of selector.parked.splice(0)) {
+      registration.sweeping = false;
+      registration.unpark();
+      selector.examine(registration);
+    }
   }
+  selector.progressed = selector.roomMade = false;
   for (const registration of selector.swept) selector.examine(registration);
-  examineQueued(selector);
+  ask(selector, false);
   const end = selector.clock.now();
   selector.nextSweep = end + (end - start) * SWEEP_PAUSE;
 }
@@ -482,75 +554,64 @@ const writeEvent = (channel: Channel) => channel.handleWriteEvent();
 const exptEvent = (channel: Channel) => channel.handleExptEvent();
 
 /** Serves what is ready now; what becomes ready meanwhile waits for the next pass. */
-function serve(selector: Selector, usePoll: boolean): void {
-  tellRejections(selector);
-  if (usePoll) serveByChannel(selector);
-  else {
-    each(
-      selector.reads.take(),
-      (registration) => serveRead(selector, registration),
-      (registration) => selector.reads.push(registration),
-    );
-    each(
-      selector.writes.take(),
-      (registration) => serveWrite(selector, registration),
-      (registration) => selector.writes.push(registration),
-    );
-    each(
-      selector.excepts.splice(0),
-      (registration) => serveExcept(selector, registration),
-      (registration) => selector.excepts.push(registration),
-    );
+function serveReady(selector: Selector, usePoll: boolean): void {
+  turn.held = true;
+  try {
+    tellRejections(selector);
+    if (usePoll) serveByChannel(selector);
+    else serveByEvent(selector);
+  } finally {
+    turn.end();
   }
-  each(
-    selector.closes.splice(0),
-    (registration) => serveClose(selector, registration),
-    (registration) => selector.closes.push(registration),
-  );
+}
+
+/** As `poll`: event by event. */
+function serveByEvent(selector: Selector): void {
+  each(selector, selector.reads.take(), serveRead);
+  each(selector, selector.writes.take(), serveWrite);
+  each(selector, selector.excepts.take(), serveExcept);
+  each(selector, selector.closes.take(), serveClose);
 }
 
 /** As `poll2`: channel by channel, in the order in which their I/O completed. */
 function serveByChannel(selector: Selector): void {
-  const last = Number.MAX_SAFE_INTEGER;
-  const order = ({ read, write }: Registration) =>
+  const { reads, writes, excepts, closes } = selector;
+  const ready = new Set<Registration>();
+  for (const queue of [reads, writes, excepts, closes]) {
+    const batch = queue.take();
+    for (let i = 0; i < batch.length; i++) ready.add(batch.at(i));
+  }
+  const batch = new Batch();
+  for (const registration of ready) batch.push(registration);
+  batch.sort(({ read, write, exceptional }) =>
     Math.min(
-      read.queued ? read.order : last,
-      write.queued ? write.order : last,
-    );
-  const all = new Set([
-    ...selector.reads.take(),
-    ...selector.writes.take(),
-    ...selector.excepts.splice(0),
-    ...selector.closes.splice(0),
-  ]);
-  each(
-    [...all].sort((a, b) => order(a) - order(b)),
-    (registration) => {
-      serveRead(selector, registration);
-      serveWrite(selector, registration);
-      serveExcept(selector, registration);
-      serveClose(selector, registration);
-    },
-    (registration) => {
-      if (registration.read.queued) selector.reads.push(registration);
-      if (registration.write.queued) selector.writes.push(registration);
-      if (registration.exceptional) selector.excepts.push(registration);
-      if (registration.ending) selector.closes.push(registration);
-    },
+      read.queued || exceptional ? read.order : Number.MAX_SAFE_INTEGER,
+      write.queued ? write.order : Number.MAX_SAFE_INTEGER,
+    )
   );
+  each(selector, batch, serveChannel);
+  // Those that were ended by another channel's handler.
+  each(selector, closes.take(), serveClose);
+}
+
+function serveChannel(selector: Selector, registration: Registration): void {
+  serveRead(selector, registration);
+  serveWrite(selector, registration);
+  serveExcept(selector, registration);
+  serveClose(selector, registration);
 }
 
 /** Serves one after the other; what `ExitNow` leaves over stays ready. */
 function each(
-  registrations: Registration[],
-  serveOne: (registration: Registration) => void,
-  putBack: (registration: Registration) => void,
+  selector: Selector,
+  batch: Batch,
+  serveOne: (selector: Selector, registration: Registration) => void,
 ): void {
   let i = 0;
   try {
-    while (i < registrations.length) serveOne(registrations[i++]!);
+    while (i < batch.length) serveOne(selector, batch.at(i++));
   } finally {
-    while (i < registrations.length) putBack(registrations[i++]!);
+    while (i < batch.length) selector.putBack(batch.at(i++));
   }
 }
 
@@ -593,7 +654,7 @@ function serveClose(selector: Selector, registration: Registration): void {
   if (!registration.ending || registration.closeServed) return;
   if (!servable(selector, registration) || registration.unsettled > 0) return;
   registration.closeServed = true;
-  selector.current = registration;
+  turn.current = registration;
   let result: void | Promise<void> = undefined;
   try {
     result = registration.channel.handleCloseEvent();
@@ -601,10 +662,10 @@ function serveClose(selector: Selector, registration: Registration): void {
     if (error instanceof ExitNow) throw error;
     logFailure(registration, "handleClose", error);
   } finally {
-    selector.current = null;
+    turn.current = null;
     selector.progressed = true;
     if (!isPromise(result)) closeAfter(registration);
-    outbox.flush();
+    turn.flush();
   }
   if (!isPromise(result)) return;
   follow(selector, registration, result, (error) => {
@@ -630,14 +691,14 @@ function tellRejections(selector: Selector): void {
   for (let i = 0; i < rejections.length; i++) {
     const { registration, error } = rejections[i]!;
     try {
-      selector.current = registration;
+      turn.current = registration;
       report(selector, registration, error);
     } catch (exit) {
       selector.rejections.unshift(...rejections.slice(i + 1));
       throw exit;
     } finally {
-      selector.current = null;
-      outbox.flush();
+      turn.current = null;
+      turn.flush();
     }
     selector.examine(registration);
   }
@@ -651,7 +712,7 @@ function run(
   event: (channel: Channel) => void | Promise<void>,
 ): void {
   if (direction !== null) direction.progress = false;
-  selector.current = registration;
+  turn.current = registration;
   let result: void | Promise<void> = undefined;
   let threw = true;
   try {
@@ -660,9 +721,9 @@ function run(
   } catch (error) {
     report(selector, registration, error);
   } finally {
-    selector.current = null;
+    turn.current = null;
     if (!isPromise(result)) settle(selector, registration, direction, threw);
-    outbox.flush();
+    turn.flush();
   }
   if (!isPromise(result)) return;
   if (direction !== null) direction.holds++;
@@ -714,7 +775,7 @@ function settle(
     const ready = direction === read
       ? socket!.waiting && !socket!.atEnd
       : direction.open;
-    if (ready) selector.park(registration, direction);
+    if (ready && !direction.retired) selector.park(registration, direction);
   }
   selector.examine(registration);
 }
@@ -744,7 +805,8 @@ function report(
 function giveUp(registration: Registration, error: unknown): void {
   const { channel } = registration;
   logFailure(registration, "handleError", error);
-  if (channel.accepting) return;
+  // A dispatcher that was opened again is another channel.
+  if (channel.accepting || registration.dead) return;
   quietly(() => channel.disconnect({ kind: "error", error }));
 }
 

@@ -2,14 +2,15 @@
  * A byte stream on a `Deno.Conn`: TCP or Unix.
  *
  * One read and one write are in flight at most, each with callbacks that are bound once per socket: no closure and no `await`
- * per operation, so that the completions of one batch are all recorded before the scheduler's microtask runs.
+ * per operation, so that the completions of one batch are all recorded before the scheduler's microtask runs. What only some
+ * connections need comes into being when it is needed, since most connections sit idle.
  *
  * @module
  */
 
-import type { Clock, Timer } from "../clock.ts";
+import { Alarm, type Clock } from "../clock.ts";
 import { type BufferPool, MAX_BUFFER, MIN_BUFFER } from "./buffer_pool.ts";
-import { ByteQueue } from "./byte_queue.ts";
+import { SendBuffer, type SendOwner } from "./send_buffer.ts";
 import type { SocketAddress, SocketListener, StreamSocket } from "./socket.ts";
 
 /** How connections are opened: `Deno.connect`, or what stands in for it. */
@@ -34,14 +35,17 @@ const DISCARD_TIMEOUT = 2_000;
 const rubbish = new Uint8Array(65_536);
 
 /** See the module's documentation, and {@linkcode StreamSocket} for what the members promise. */
-export class ConnSocket implements StreamSocket {
+export class ConnSocket implements StreamSocket, SendOwner {
   readonly #listener: SocketListener;
   readonly #around: Surroundings;
   #conn: Deno.Conn | null = null;
   #cancelConnect: (() => void) | null = null;
-  #phase: "open" | "lingering" | "closed" = "open";
+  /** Set while a closed socket writes what waits: when it is given up, and the longest time without a byte written. */
+  #linger: { readonly alarm: Alarm; readonly timeout: number } | null = null;
+  #closed = false;
   #noDelay = true;
   #keepAlive: boolean | undefined;
+  #sender: SendBuffer | null = null;
 
   // Receiving: the bytes from #start to #end of #buffer wait to be taken.
   #buffer: Uint8Array<ArrayBuffer> | null = null;
@@ -54,26 +58,14 @@ export class ConnSocket implements StreamSocket {
   /** Whether somebody holds a view of #buffer: until `reclaim()`, or for good. */
   #lent: "no" | "until reclaim" | "for good" = "no";
 
-  // Sending.
-  readonly #out: ByteQueue;
-  #writing = false;
-  #shutdown: "no" | "asked" | "done" = "no";
-
-  #lingerTimer: Timer | undefined;
-  #lingerTimeout = 0;
-  #lingerDue = 0;
-
   error: unknown = undefined;
   readError: unknown = undefined;
-  writeError: unknown = undefined;
   bytesRead = 0;
-  bytesWritten = 0;
   sendBufferSize = 0;
 
   constructor(listener: SocketListener, around: Surroundings) {
     this.#listener = listener;
     this.#around = around;
-    this.#out = new ByteQueue(around.pool);
   }
 
   get localAddr(): Deno.Addr | null {
@@ -97,6 +89,7 @@ export class ConnSocket implements StreamSocket {
     // The running loop holds the process; an armed read must not.
     conn.unref();
     this.#conn = conn;
+    this.#sender?.attach(conn);
   }
 
   connect(addr: SocketAddress): void {
@@ -118,22 +111,20 @@ export class ConnSocket implements StreamSocket {
 
   #onConnect(conn: Deno.Conn): void {
     this.#cancelConnect = null;
-    if (this.#phase === "closed") return conn.close();
+    if (this.#closed && this.#linger === null) return conn.close();
     try {
       this.attach(conn);
     } catch (error) {
       conn.close();
       return this.#onConnectError(error);
     }
-    this.flush();
-    if (this.#phase === "lingering") this.#readRubbish();
+    if (this.#linger !== null) this.#startRead();
     else this.#listener.connected();
   }
 
   #onConnectError(error: unknown): void {
     this.#cancelConnect = null;
-    if (this.#phase === "lingering") return this.abort();
-    if (this.#phase === "closed") return; // our own abort
+    if (this.#closed) return this.abort();
     this.error = error;
     this.#listener.exceptReady();
   }
@@ -168,37 +159,39 @@ export class ConnSocket implements StreamSocket {
   }
 
   startRead(): void {
-    if (this.#reading || this.waiting || this.#conn === null) return;
-    if (this.#phase !== "open") return;
-    if (this.#lent !== "no") this.#dropBuffer();
-    this.#buffer ??= this.#around.pool.acquireForRead(this.#readSize);
-    this.#reading = true;
-    this.#conn.read(this.#buffer).then(this.#onRead, this.#onReadError);
+    if (this.waiting || this.#closed) return;
+    this.#startRead();
   }
 
-  readonly #onRead = (n: number | null): void => {
-    this.#reading = false;
-    if (this.#phase !== "open") return this.#discard(n);
-    if (n === null) {
-      this.#eof = true;
-      this.#dropBuffer();
-    } else {
-      const size = this.#buffer!.length;
-      if (n === size) this.#readSize = Math.min(size * 4, MAX_BUFFER);
-      else if (n * 4 < size) this.#readSize = Math.max(size / 4, MIN_BUFFER);
-      this.#start = 0;
-      this.#end = n;
-      this.bytesRead += n;
+  #startRead(): void {
+    if (this.#reading || this.#eof || this.#conn === null) return;
+    if (this.#lent !== "no") this.#dropBuffer();
+    if (!this.#closed) {
+      this.#buffer ??= this.#around.pool.acquireForRead(this.#readSize);
     }
-    this.#listener.readReady(n ?? 0);
-  };
+    this.#reading = true;
+    const reading = this.#conn.read(this.#buffer ?? rubbish);
+    reading.then(this.#onRead, this.#onRead);
+  }
 
-  readonly #onReadError = (error: unknown): void => {
+  /** One callback for both outcomes, since every idle connection carries it: Deno rejects with errors only. */
+  readonly #onRead = (result: number | null | Error): void => {
     this.#reading = false;
+    if (this.#closed) return this.#discard(result);
+    if (typeof result === "number") {
+      const size = this.#buffer!.length;
+      if (result === size) this.#readSize = Math.min(size * 4, MAX_BUFFER);
+      else if (result * 4 < size) {
+        this.#readSize = Math.max(size / 4, MIN_BUFFER);
+      }
+      this.#start = 0;
+      this.#end = result;
+      this.bytesRead += result;
+      return this.#listener.readReady(result);
+    }
     this.#dropBuffer();
-    if (this.#phase === "lingering") return this.abort();
-    if (this.#phase === "closed") return;
-    this.readError = error;
+    if (result === null) this.#eof = true;
+    else this.readError = result;
     this.#listener.readReady(0);
   };
 
@@ -251,16 +244,28 @@ export class ConnSocket implements StreamSocket {
 
   // Sending.
 
+  get writeError(): unknown {
+    return this.#sender?.error;
+  }
+
+  get bytesWritten(): number {
+    return this.#sender?.written ?? 0;
+  }
+
   get unsent(): number {
-    return this.#out.length;
+    return this.#sender?.length ?? 0;
+  }
+
+  get shutDown(): boolean {
+    return this.#sender?.shutDown ?? false;
   }
 
   get room(): number {
-    if (
-      this.#conn === null || this.#phase !== "open" ||
-      this.writeError !== undefined || this.#shutdown !== "no"
-    ) return 0;
-    return Math.max(this.sendBufferSize - this.#out.length, 0);
+    if (this.#conn === null || this.#closed) return 0;
+    const sender = this.#sender;
+    if (sender === null) return this.sendBufferSize;
+    if (sender.error !== undefined || sender.shutDown) return 0;
+    return Math.max(this.sendBufferSize - sender.length, 0);
   }
 
   get writeReady(): boolean {
@@ -269,138 +274,102 @@ export class ConnSocket implements StreamSocket {
 
   send(data: Uint8Array): number {
     const length = Math.min(this.room, data.length);
-    this.#out.append(length < data.length ? data.subarray(0, length) : data);
+    if (length === 0) return 0;
+    const whole = length === data.length;
+    this.#sending().append(whole ? data : data.subarray(0, length));
     return length;
   }
 
   sendAll(data: Uint8Array): void {
-    if (this.#phase === "open" && this.writeError === undefined) {
-      this.#out.append(data);
-    }
+    const sender = this.#sending();
+    if (!this.#closed && sender.error === undefined) sender.append(data);
   }
 
   flush(): void {
-    if (this.#writing || this.#conn === null || this.#out.length === 0) return;
-    if (this.#phase === "closed" || this.writeError !== undefined) return;
-    this.#writing = true;
-    this.#conn.write(this.#out.peek()).then(
-      this.#onWritten,
-      this.#onWriteError,
-    );
-  }
-
-  readonly #onWritten = (n: number): void => {
-    this.#writing = false;
-    this.#out.consume(n);
-    this.bytesWritten += n;
-    if (this.#phase === "closed") return this.#out.clear();
-    if (this.#out.length > 0) this.flush();
-    else if (this.#shutdown === "asked") this.#closeWrite();
-    if (this.#phase === "lingering") this.#keepLingering();
-    else this.#listener.writeReady(n);
-  };
-
-  readonly #onWriteError = (error: unknown): void => {
-    this.#writing = false;
-    if (this.#phase === "closed") return this.#out.clear();
-    this.writeError = error;
-    if (this.#phase === "lingering") this.abort();
-    else this.#listener.writeFailed();
-  };
-
-  get shutDown(): boolean {
-    return this.#shutdown !== "no";
+    this.#sender?.flush();
   }
 
   shutdown(): void {
-    if (this.#shutdown !== "no") return;
-    this.#shutdown = "asked";
-    if (this.#out.length === 0) this.#closeWrite();
-    else this.flush();
+    this.#sending().halfClose();
   }
 
-  #closeWrite(): void {
-    this.#shutdown = "done";
-    this.#conn!.closeWrite().then(undefined, this.#onWriteError);
+  #sending(): SendBuffer {
+    return this.#sender ??= new SendBuffer(
+      this,
+      this.#around.pool,
+      this.#conn,
+    );
+  }
+
+  written(bytes: number): void {
+    if (this.#linger !== null) this.#keepLingering();
+    else this.#listener.writeReady(bytes);
+  }
+
+  sendFailed(): void {
+    if (this.#linger !== null) this.abort();
+    else this.#listener.writeFailed();
   }
 
   // Closing.
 
   close(lingerTimeout: number): void {
-    if (this.#phase !== "open") return;
-    const sent = this.bytesWritten + this.#out.length > 0;
-    const failed = this.writeError !== undefined ||
+    if (this.#closed) return;
+    const sender = this.#sender;
+    const failed = sender?.error !== undefined ||
       this.readError !== undefined || this.error !== undefined;
-    const settled = this.#eof && this.#out.length === 0;
-    if (lingerTimeout === 0 || !sent || failed || settled) return this.abort();
-    this.#phase = "lingering";
-    this.#lingerTimeout = lingerTimeout;
+    const sent = sender !== null && sender.written + sender.length > 0;
+    const settled = this.#eof && sender?.length === 0;
+    if (lingerTimeout === 0 || failed || !sent || settled) return this.abort();
+    this.#closed = true;
     if (!this.#reading) this.#dropBuffer();
+    this.#linger = {
+      alarm: new Alarm(this.#around.clock, () => this.abort()),
+      timeout: lingerTimeout,
+    };
     this.#listener.lingerStarted();
-    this.flush();
-    this.#readRubbish();
+    // Closing with unread input makes the kernel reset the connection and destroy bytes under way, so it is read.
+    this.#startRead();
+    sender.halfClose();
     this.#keepLingering();
   }
 
   abort(): void {
-    if (this.#phase === "closed") return;
-    const lingering = this.#phase === "lingering";
-    this.#phase = "closed";
+    const linger = this.#linger;
+    if (this.#closed && linger === null) return;
+    this.#closed = true;
+    this.#linger = null;
+    linger?.alarm.clear();
     this.#cancelConnect?.();
-    if (this.#lingerTimer !== undefined) {
-      this.#around.clock.clearTimer(this.#lingerTimer);
-    }
-    // A buffer under an operation in flight comes back when that settles.
+    this.#sender?.close();
+    // A buffer under a read in flight comes back when that settles.
     if (!this.#reading) this.#dropBuffer();
-    if (!this.#writing) this.#out.clear();
     try {
       this.#conn?.close();
     } catch (error) {
       // Somebody else closed it already, which is what we are here for.
       if (!(error instanceof Deno.errors.BadResource)) throw error;
     }
-    if (lingering) this.#listener.lingerEnded();
+    if (linger !== null) this.#listener.lingerEnded();
   }
 
-  /** Pushes the deadline on, and when everything is written goes on to the half-close and to waiting for the peer's. */
+  /** A byte written is a sign of life; after the last one the peer has little time left. */
   #keepLingering(): void {
-    if (this.#out.length > 0) {
-      this.#setLingerDue(this.#around.clock.now() + this.#lingerTimeout);
-      return;
-    }
-    if (this.#eof) return this.abort();
-    if (this.#shutdown !== "done") this.#closeWrite();
-    this.#setLingerDue(this.#around.clock.now() + DISCARD_TIMEOUT);
+    const { alarm, timeout } = this.#linger!;
+    const now = this.#around.clock.now();
+    if (this.#sender!.length > 0) alarm.set(now + timeout);
+    else if (this.#eof) this.abort();
+    else alarm.set(now + DISCARD_TIMEOUT);
   }
 
-  #setLingerDue(at: number): void {
-    const sooner = at < this.#lingerDue;
-    this.#lingerDue = at;
-    if (this.#lingerTimer !== undefined) {
-      if (!sooner) return;
-      this.#around.clock.clearTimer(this.#lingerTimer);
-    }
-    this.#lingerTimer = this.#around.clock.setTimer(at, () => {
-      this.#lingerTimer = undefined;
-      if (this.#around.clock.now() >= this.#lingerDue) this.abort();
-      else this.#setLingerDue(this.#lingerDue);
-    });
-  }
-
-  /** Closing with unread input makes the kernel reset the connection and destroy bytes under way, so read it. */
-  #readRubbish(): void {
-    if (this.#reading || this.#eof || this.#conn === null) return;
-    this.#reading = true;
-    this.#conn!.read(rubbish).then(this.#onRead, this.#onReadError);
-  }
-
-  #discard(n: number | null): void {
+  /** A read of a closed socket ended. */
+  #discard(result: number | null | Error): void {
     this.#dropBuffer();
-    if (this.#phase !== "lingering") return;
-    if (n === null) {
-      this.#eof = true;
-      // What waits is still written; `#keepLingering` closes after it.
-      if (this.#out.length === 0) this.abort();
-    } else this.#readRubbish();
+    if (this.#linger === null) return;
+    if (typeof result === "number") return this.#startRead();
+    if (result !== null) return this.abort();
+    this.#eof = true;
+    // What waits is still written, and then it closes.
+    this.#keepLingering();
   }
 }
