@@ -267,7 +267,7 @@ export class Registration implements SocketListener {
   armed = false;
   /** In the queue of those to be examined. */
   examining = false;
-  /** In the set of those to be swept because they are parked. */
+  /** In the queue of those to be swept. */
   sweeping = false;
   /** An exceptional condition waits to be served. */
   exceptional = false;
@@ -281,10 +281,8 @@ export class Registration implements SocketListener {
   unsettled = 0;
   /** A write has failed: `found`, `reading` what was received before, `over` when there is no more. */
   failing: "no" | "found" | "reading" | "over" = "no";
-  /** The predicates when they were last looked at for being overridden. */
-  readable: unknown = undefined;
-  writable: unknown = undefined;
-
+  /** Called when the connection has ended, for whatever reason. */
+  onEnd: (() => void) | null = null;
   constructor(channel: Channel, selector: Selector) {
     this.channel = channel;
     this.selector = selector;
@@ -321,15 +319,17 @@ export class Registration implements SocketListener {
     write.order = selector.nextOrder();
     // It made room, which predicates of other channels may look at.
     selector.roomMade = true;
-    if (selector.swept.size > 0) selector.notify();
-    // Most channels have nobody else whom it concerns: no pass is spent on them.
-    if (write.retired && !this.read.parked && !this.overridden) return;
+    if (selector.sweeps.length > 0) selector.notify();
+    // Where a read is in flight and nobody wants to write there is nothing to ask: no pass is spent on that.
+    if (this.armed && (write.retired || !write.open)) return;
     this.unpark();
     selector.examine(this);
   }
 
   writeFailed(): void {
     this.write.open = false;
+    // Before the close: a handler that is pending may wait for it.
+    this.onEnd?.();
     this.failing = "found";
     this.selector.examine(this);
   }
@@ -366,14 +366,14 @@ export class Registration implements SocketListener {
 
   // Told by the dispatcher.
 
-  /** Whether the user's own predicates must be swept. */
-  get overridden(): boolean {
-    return this.selector.swept.has(this);
-  }
-
   /** Whether one of the channel's own handlers is running, or has not settled. */
   get handling(): boolean {
     return turn.current === this || this.unsettled > 0;
+  }
+
+  /** Whether the connection has ended, or was closed. */
+  get ended(): boolean {
+    return this.dead || this.ending || this.failing !== "no";
   }
 
   /** Notes that bytes, or a connection, were taken. */
@@ -394,6 +394,11 @@ export class Registration implements SocketListener {
     if (turn.current === this) return;
     this.unpark();
     this.selector.examine(this);
+  }
+
+  /** Whether it is parked in one direction at least. */
+  get parked(): boolean {
+    return this.read.parked || this.write.parked;
   }
 
   /** Serves a parked channel again. */
@@ -423,6 +428,7 @@ export class Registration implements SocketListener {
     this.ending = true;
     if (endOfFile) this.endPass = this.selector.pass;
     this.selector.dueClose(this);
+    this.onEnd?.();
   }
 
   /** Enters a map. */
@@ -433,7 +439,7 @@ export class Registration implements SocketListener {
     this.since = selector.pass;
     selector.registrations.add(this);
     this.read.queued = this.write.queued = false;
-    this.examining = false;
+    this.examining = this.sweeping = false;
     this.unpark();
     selector.examine(this);
     if (this.ending) selector.dueClose(this);
@@ -445,8 +451,6 @@ export class Registration implements SocketListener {
     if (!this.active) return;
     this.active = false;
     this.selector.registrations.delete(this);
-    this.selector.swept.delete(this);
-    this.readable = this.writable = undefined;
     this.selector.notify();
   }
 
@@ -455,6 +459,14 @@ export class Registration implements SocketListener {
     this.dead = true;
     this.selector.counters.closes++;
     this.delete();
+    this.onEnd?.();
+  }
+
+  /** Closes the socket if the channel's own `close()` did not. */
+  destroy(): void {
+    if (this.dead) return;
+    this.socket?.abort();
+    this.close();
   }
 }
 
@@ -491,10 +503,8 @@ export class Selector {
   rejections: Rejection[] = [];
   /** To be asked in the next pass. */
   readonly examines: Queue = new Queue();
-  /** Channels whose predicates are the user's. */
-  readonly swept = new Set<Registration>();
-  /** Channels that are, or were, parked. */
-  parked: Registration[] = [];
+  /** Those that want nothing for now, and of which nobody tells when that changes: the user's predicate said no, or parked. */
+  readonly sweeps: Queue = new Queue();
   /** The number of the running pass, or of the last one. */
   pass = 0;
   /** Whether a loop or poll serves the map. */
@@ -539,8 +549,7 @@ export class Selector {
 
   /** When the next sweep is due. */
   get sweepAt(): number {
-    const wanted = this.swept.size > 0 && (this.progressed || this.roomMade) ||
-      this.parked.length > 0 && this.progressed;
+    const wanted = this.sweeps.length > 0 && (this.progressed || this.roomMade);
     return wanted ? this.nextSweep : Infinity;
   }
 
@@ -563,9 +572,14 @@ export class Selector {
   /** Parks one direction of a channel until something may have changed. */
   park(registration: Registration, direction: Direction): void {
     direction.parked = true;
-    if (registration.sweeping) return;
+    this.sweepLater(registration);
+  }
+
+  /** Has a channel looked at by the next sweep. */
+  sweepLater(registration: Registration): void {
+    if (registration.sweeping || !registration.active) return;
     registration.sweeping = true;
-    this.parked.push(registration);
+    this.sweeps.push(registration);
   }
 
   /** Has an exceptional condition served. */
@@ -618,11 +632,12 @@ export class Selector {
   /** Closes every channel, waits for lingering sockets, then throws what failed. */
   async closeAll(ignoreAll: boolean): Promise<void> {
     const errors: unknown[] = [];
-    for (const { channel } of [...this.registrations]) {
+    for (const registration of [...this.registrations]) {
       try {
-        channel.close();
+        registration.channel.close();
       } catch (error) {
         errors.push(error);
+        registration.destroy();
       }
     }
     if (this.lingering > 0) {

@@ -27,9 +27,10 @@ import {
   describeError,
   endKind,
 } from "./errors.ts";
-import { type Family, formatAddress, parseAddress } from "./sockets/address.ts";
+import { formatAddress, parseAddress } from "./sockets/address.ts";
 import type {
   Address,
+  Family,
   ListenerSocket,
   Network,
   SocketAddress,
@@ -426,14 +427,14 @@ export class Dispatcher implements Disposable {
     if (registration === null) return;
     const kind = this.#reason?.kind;
     const lost = kind === "reset" || kind === "timeout" || kind === "limit";
-    this.#listener?.close();
+    this.#listener?.abort();
     this.#stream?.close(lost ? 0 : this.#lingerTimeout);
   }
 
   /** Closes at once and drops what waits in the send buffer, also after `close()`. No handler runs any more. */
   abort(): void {
     this.#leave();
-    this.#listener?.close();
+    this.#listener?.abort();
     this.#stream?.abort();
   }
 
@@ -674,6 +675,8 @@ export class Dispatcher implements Disposable {
     const result = this.handleConnect();
     if (!isPromise(result)) return;
     const { read, write } = registration;
+    // handleRead or handleWrite is still to come in an event of its own, so nothing is parked for want of progress.
+    read.progress = write.progress = true;
     const release = () => {
       registration.release(read);
       registration.release(write);
@@ -762,9 +765,10 @@ export class Dispatcher implements Disposable {
   /** Aborts when the connection ends or is closed; one for each socket, made on first use. */
   get signal(): AbortSignal {
     if (this.#controller === null) {
-      this.#controller = new AbortController();
-      const ended = this.#state === "closing" || this.#state === "closed";
-      if (ended) this.#controller.abort();
+      const controller = this.#controller = new AbortController();
+      const registration = this.#registration;
+      if (registration?.ended) controller.abort();
+      else if (registration) registration.onEnd = () => controller.abort();
     }
     return this.#controller.signal;
   }
@@ -982,7 +986,6 @@ export class Dispatcher implements Disposable {
     this.#reason = { kind, error };
     this.#setState("closing");
     this.#registration!.end(kind === "eof");
-    this.#controller?.abort();
   }
 
   /** Leaves the map for good; the registration, if there was an open socket. */
@@ -992,7 +995,6 @@ export class Dispatcher implements Disposable {
     this.#debug("closing channel");
     registration.close();
     this.#setState("closed");
-    this.#controller?.abort();
     return registration;
   }
 

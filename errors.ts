@@ -91,25 +91,45 @@ export function endKind(error: unknown): "reset" | "error" {
   return DISCONNECTED.some((type) => error instanceof type) ? "reset" : "error";
 }
 
-/** Deno has no class for these: the error's `code` is all there is. */
-const TRANSIENT_ACCEPT_CODES = new Set([
+/** The system is short of something: at once it would fail again. Deno has no class for these, the error's `code` is all there is. */
+const EXHAUSTED_CODES = new Set([
   "EMFILE",
   "ENFILE",
-  "ECONNABORTED",
   "ENOBUFS",
   "ENOMEM",
+  "ECONNABORTED",
+]);
+
+/** The connection is at fault, or the network on its way: the next one may be accepted at once. */
+const UNLUCKY_CODES = new Set([
+  "ENOTCONN",
+  "ECONNRESET",
+  "EPROTO",
+  "ETIMEDOUT",
+  "ENETDOWN",
+  "ENETUNREACH",
+  "ENONET",
+  "EHOSTDOWN",
+  "EHOSTUNREACH",
+  "ENOPROTOOPT",
+  "EOPNOTSUPP",
 ]);
 
 /**
- * Whether a failed accept says nothing about the listener, so that a later try may succeed (accept(2), "Error handling").
+ * What a failed accept means for the listener (accept(2), "Error handling").
  *
  * @param error What `accept()` rejected with.
- * @returns True for a lack of descriptors or memory, and for a connection that was gone before it was accepted.
+ * @returns `exhausted`: try again later; `unlucky`: try again; `failed`: the listener is of no use any more.
  */
-export function isTransientAcceptError(error: unknown): boolean {
-  return error instanceof Deno.errors.ConnectionAborted ||
-    error instanceof Error &&
-      TRANSIENT_ACCEPT_CODES.has((error as { code?: string }).code ?? "");
+export function acceptFailure(
+  error: unknown,
+): "exhausted" | "unlucky" | "failed" {
+  const code = (error as { code?: string } | null)?.code ?? "";
+  if (EXHAUSTED_CODES.has(code)) return "exhausted";
+  // A client that resets its connection at once makes Deno's accept() fail with NotConnected: nobody may stop a server so.
+  return UNLUCKY_CODES.has(code) || endKind(error) === "reset"
+    ? "unlucky"
+    : "failed";
 }
 
 /** A stack frame as V8 prints it: `at function (file:line:column)` or `at file:line:column`. */
@@ -122,21 +142,22 @@ const FRAME = /^\s*at (?:(.*?) \()?(?:.*\/)?([^/]+?):(\d+):\d+\)?$/;
  * @returns `TypeError: text [file|function|line] …`.
  */
 export function describeError(error: unknown): string {
-  if (!(error instanceof Error)) return safeString(error);
-  const frames = (error.stack ?? "").split("\n")
+  const text = attempt(() => String(error)) ??
+    "(no text: its conversion to a string failed)";
+  const stack = attempt(() => String((error as Error).stack)) ?? "";
+  const frames = stack.split("\n")
     .map((line) => FRAME.exec(line))
     .filter((match) => match !== null)
     .map(([, name, file, line]) => `[${file}|${name ?? ""}|${line}]`);
-  const text = safeString(error).replaceAll("\n", " ");
-  return [text, ...frames].join(" ");
+  return [text.replaceAll(/[\r\n]+/g, " "), ...frames].join(" ");
 }
 
-/** `String(value)`, for values whose own conversion throws, too. */
-function safeString(value: unknown): string {
+/** What `get` returns, unless it throws: values that are thrown may be of any kind. */
+function attempt(get: () => string): string | undefined {
   try {
-    return String(value);
+    return get();
   } catch {
-    // A conversion that throws must not hide the error that is being told.
-    return "(no text: its conversion to a string failed)";
+    // A conversion that fails must not hide the error that is being told.
+    return undefined;
   }
 }

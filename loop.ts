@@ -252,6 +252,8 @@ class Serving {
   readonly #options: ServingOptions;
   /** One timer for all passes: it ends waits, and it holds the process. */
   readonly #alarm: Alarm;
+  /** Ends a wait for a sweep that may not begin yet. Not the other one, which would be set to and fro by every pass. */
+  readonly #sweepAlarm: Alarm;
   #passes = 0;
   /** When the running chain of passes began. */
   #turnStart = 0;
@@ -273,6 +275,7 @@ class Serving {
     this.#selector = selector;
     this.#options = options;
     this.#alarm = new Alarm(selector.clock, this.#notify);
+    this.#sweepAlarm = new Alarm(selector.clock, this.#notifySweep);
   }
 
   /** Runs; the promise settles when it is done. */
@@ -291,6 +294,7 @@ class Serving {
   #end(): void {
     this.#options.signal?.removeEventListener("abort", this.#notify);
     this.#alarm.clear();
+    this.#sweepAlarm.clear();
     this.#selector.serving = false;
   }
 
@@ -299,6 +303,13 @@ class Serving {
   }
 
   readonly #notify = (): void => this.#selector.notify();
+
+  readonly #notifySweep = (): void => {
+    const { sweepAt, clock } = this.#selector;
+    if (sweepAt === Infinity) return;
+    if (sweepAt > clock.now()) this.#sweepAlarm.set(sweepAt);
+    else this.#selector.notify();
+  };
 
   readonly #start = (): void => {
     if (this.#options.unpark) refresh(this.#selector);
@@ -326,8 +337,7 @@ class Serving {
     selector.pass++;
     selector.counters.passes++;
     try {
-      ask(selector, false);
-      if (now >= selector.sweepAt) sweep(selector);
+      ask(selector, now, false);
     } catch (error) {
       return this.#fail(error);
     }
@@ -345,18 +355,23 @@ class Serving {
 
   #wait(): void {
     const selector = this.#selector;
-    this.#alarm.set(Math.min(this.#deadline, selector.sweepAt));
+    const { sweepAt } = selector;
+    this.#alarm.set(this.#deadline);
+    if (sweepAt < this.#deadline) this.#sweepAlarm.set(sweepAt);
     selector.sleep(this.#wake);
   }
 
-  /** The wait was ended: by news, or by the alarm. */
+  /** The wait was ended: by news, or by an alarm. */
   readonly #wake = (): void => {
     const selector = this.#selector;
-    if (this.#alarm.rang) {
+    const { rang } = this.#alarm;
+    const swept = this.#sweepAlarm.rang;
+    this.#sweepAlarm.rang = false;
+    if (rang || swept) {
       const now = selector.clock.now();
+      this.#timedOut = now >= this.#deadline;
       try {
-        if (now >= this.#deadline) this.#timedOut = true;
-        else if (now >= selector.sweepAt) sweep(selector);
+        if (!this.#timedOut) ask(selector, now, false);
       } catch (error) {
         return this.#fail(error);
       }
@@ -376,7 +391,7 @@ class Serving {
   readonly #finish = (): void => {
     const selector = this.#selector;
     try {
-      ask(selector, this.#timedOut || selector.woken);
+      ask(selector, -Infinity, this.#timedOut || selector.woken);
       serveReady(selector, this.#options.usePoll);
     } catch (error) {
       return this.#fail(error);
@@ -392,8 +407,8 @@ class Serving {
 
 // Asking.
 
-/** Asks the channels about which there is news, or all. */
-function ask(selector: Selector, all: boolean): void {
+/** Asks the channels about which there is news, or all, and sweeps if that is due at `now`. */
+function ask(selector: Selector, now: number, all: boolean): void {
   turn.held = true;
   try {
     if (all) {
@@ -401,6 +416,7 @@ function ask(selector: Selector, all: boolean): void {
       refresh(selector);
     }
     examineQueued(selector);
+    if (now >= selector.sweepAt) sweep(selector);
   } finally {
     turn.end();
   }
@@ -421,35 +437,49 @@ function examineQueued(selector: Selector): void {
   try {
     for (; i < batch.length; i++) {
       const registration = batch.at(i);
+      if (registration.selector !== selector) continue;
       registration.examining = false;
       examine(selector, registration);
     }
   } finally {
     // After an ExitNow the rest stays to be asked, and the one that threw it.
     for (; i < batch.length; i++) {
-      batch.at(i).examining = false;
-      selector.examine(batch.at(i));
+      const registration = batch.at(i);
+      if (registration.selector !== selector) continue;
+      registration.examining = false;
+      selector.examine(registration);
     }
   }
 }
 
 /**
- * Asks the channels about which nobody tells when their predicates change: the users' own, and after a handler's progress the
- * parked ones, too.
+ * Asks the channels of which nobody tells when their wishes change. Those that only said no are asked again, after a handler's
+ * progress the parked ones are tried again, too. A channel that said yes and is not ready needs no question.
  */
 function sweep(selector: Selector): void {
-  const start = selector.clock.now();
-  if (selector.progressed) {
-    for (const registration of selector.parked.splice(0)) {
+  const { clock, sweeps, progressed } = selector;
+  const start = clock.now();
+  selector.progressed = selector.roomMade = false;
+  const batch = sweeps.take();
+  let i = 0;
+  try {
+    for (; i < batch.length; i++) {
+      const registration = batch.at(i);
+      // It may have left, or changed over to another map.
+      if (registration.selector !== selector || !registration.active) continue;
       registration.sweeping = false;
-      registration.unpark();
-      selector.examine(registration);
+      if (progressed) registration.unpark();
+      else if (registration.parked) selector.sweepLater(registration);
+      examine(selector, registration);
+    }
+  } finally {
+    // After an ExitNow.
+    for (; i < batch.length; i++) {
+      batch.at(i).sweeping = false;
+      batch.at(i).selector.sweepLater(batch.at(i));
     }
   }
-  selector.progressed = selector.roomMade = false;
-  for (const registration of selector.swept) selector.examine(registration);
-  ask(selector, false);
-  const end = selector.clock.now();
+  const end = clock.now();
   selector.nextSweep = end + (end - start) * SWEEP_PAUSE;
 }
 
@@ -461,7 +491,6 @@ function examine(selector: Selector, registration: Registration): void {
   if (registration.since >= selector.pass) {
     return selector.examine(registration);
   }
-  watchPredicates(selector, registration);
   if (registration.failing !== "no") {
     return examineFailed(selector, registration);
   }
@@ -524,27 +553,16 @@ function wants(
     const answer = direction === read
       ? askReadable(channel)
       : askWritable(channel);
+    if (!answer) {
+      const asked = direction === read ? channel.readable : channel.writable;
+      if (!isOwn(asked)) selector.sweepLater(registration);
+    }
     // The predicate may have closed the channel.
     return answer && direction.free && registration.active;
   } catch (error) {
     report(selector, registration, error);
     return false;
   }
-}
-
-/** Notes whether the predicates are the user's own. A method may be replaced on the object at any time. */
-function watchPredicates(selector: Selector, registration: Registration): void {
-  const { readable, writable } = registration.channel;
-  if (
-    registration.readable === readable && registration.writable === writable
-  ) {
-    return;
-  }
-  registration.readable = readable;
-  registration.writable = writable;
-  if (isOwn(readable) && isOwn(writable)) {
-    selector.swept.delete(registration);
-  } else selector.swept.add(registration);
 }
 
 // Serving.
@@ -609,9 +627,9 @@ function each(
 ): void {
   let i = 0;
   try {
-    while (i < batch.length) serveOne(selector, batch.at(i++));
+    for (; i < batch.length; i++) serveOne(selector, batch.at(i));
   } finally {
-    while (i < batch.length) selector.putBack(batch.at(i++));
+    for (; i < batch.length; i++) selector.putBack(batch.at(i));
   }
 }
 
@@ -626,9 +644,11 @@ function servable(selector: Selector, registration: Registration): boolean {
 function serveRead(selector: Selector, registration: Registration): void {
   const { read, socket } = registration;
   if (!read.queued) return;
+  const served = servable(selector, registration) && !registration.ending &&
+    socket!.waiting && wants(selector, registration, read);
+  // Not before the predicate: it may throw ExitNow, and the event stays.
   read.queued = false;
-  if (!servable(selector, registration) || registration.ending) return;
-  if (!socket!.waiting || !wants(selector, registration, read)) return;
+  if (!served) return;
   selector.counters.reads++;
   run(selector, registration, read, readEvent);
 }
@@ -636,9 +656,10 @@ function serveRead(selector: Selector, registration: Registration): void {
 function serveWrite(selector: Selector, registration: Registration): void {
   const { write, socket } = registration;
   if (!write.queued) return;
+  const served = servable(selector, registration) && socket!.writeReady &&
+    wants(selector, registration, write);
   write.queued = false;
-  if (!servable(selector, registration)) return;
-  if (!socket!.writeReady || !wants(selector, registration, write)) return;
+  if (!served) return;
   selector.counters.writes++;
   run(selector, registration, write, writeEvent);
 }
@@ -669,8 +690,9 @@ function serveClose(selector: Selector, registration: Registration): void {
   }
   if (!isPromise(result)) return;
   follow(selector, registration, result, (error) => {
-    if (error instanceof ExitNow) selector.reject(registration, error);
-    else if (error !== undefined) {
+    if (error instanceof ExitNow) {
+      registration.selector.reject(registration, error);
+    } else if (error !== undefined) {
       logFailure(registration, "handleClose", error);
     }
     selector.progressed = true;
@@ -680,7 +702,9 @@ function serveClose(selector: Selector, registration: Registration): void {
 
 /** After `handleClose` the socket that ended is closed, if the handler did not see to it. */
 function closeAfter(registration: Registration): void {
-  if (!registration.dead) quietly(() => registration.channel.close());
+  if (registration.dead) return;
+  quietly(() => registration.channel.close());
+  registration.destroy();
 }
 
 /** Tells what async handlers rejected with. */
@@ -722,15 +746,15 @@ function run(
     report(selector, registration, error);
   } finally {
     turn.current = null;
-    if (!isPromise(result)) settle(selector, registration, direction, threw);
+    if (!isPromise(result)) settle(registration, direction, threw);
     turn.flush();
   }
   if (!isPromise(result)) return;
   if (direction !== null) direction.holds++;
   follow(selector, registration, result, (error) => {
     if (direction !== null) direction.holds--;
-    if (error !== undefined) selector.reject(registration, error);
-    settle(selector, registration, direction, error !== undefined);
+    if (error !== undefined) registration.selector.reject(registration, error);
+    settle(registration, direction, error !== undefined);
   });
 }
 
@@ -759,12 +783,12 @@ function follow(
 
 /** Draws the consequences of a handler's run. */
 function settle(
-  selector: Selector,
   registration: Registration,
   direction: Direction | null,
   threw: boolean,
 ): void {
-  const { read, write, socket } = registration;
+  // Not the one that called the handler: the channel may have changed over.
+  const { selector, read, write, socket } = registration;
   if (registration.unsettled === 0) socket?.reclaim();
   if (direction === null || direction.progress) {
     selector.progressed = true;
@@ -815,13 +839,13 @@ function logFailure(
   handler: string,
   error: unknown,
 ): void {
-  quietly(() => {
-    const { channel } = registration;
+  const { channel } = registration;
+  let name = "a channel that cannot be shown";
+  quietly(() => name = Deno.inspect(channel));
+  quietly(() =>
     channel.logInfo(
-      `exception in ${handler} of ${Deno.inspect(channel)} (${
-        describeError(error)
-      })`,
+      `exception in ${handler} of ${name} (${describeError(error)})`,
       "error",
-    );
-  });
+    )
+  );
 }

@@ -58,9 +58,9 @@ export {
   poll,
   type PollOptions,
 } from "./loop.ts";
-export { type Family } from "./sockets/address.ts";
 export type {
   Address,
+  Family,
   ListenerSocket,
   Network,
   Socket,

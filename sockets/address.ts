@@ -4,10 +4,7 @@
  * @module
  */
 
-import type { Address, SocketAddress } from "./socket.ts";
-
-/** Address families, as in `socket(2)`: IPv4, IPv6 and Unix. */
-export type Family = "inet" | "inet6" | "unix";
+import type { Address, Family, SocketAddress } from "./socket.ts";
 
 const IPV4 = /^\d{1,3}(\.\d{1,3}){3}$/;
 

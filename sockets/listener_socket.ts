@@ -6,7 +6,7 @@
  */
 
 import type { Clock, Timer } from "../clock.ts";
-import { isTransientAcceptError } from "../errors.ts";
+import { acceptFailure } from "../errors.ts";
 import type { ListenerSocket, SocketListener } from "./socket.ts";
 
 /** The first wait after a failed accept, in milliseconds; each further one is twice as long, up to the last. */
@@ -61,7 +61,9 @@ export class AcceptSocket implements ListenerSocket {
   readonly #onAcceptError = (error: unknown): void => {
     this.#accepting = false;
     if (this.#closed) return;
-    if (!isTransientAcceptError(error)) {
+    const failure = acceptFailure(error);
+    if (failure === "unlucky") return this.startRead();
+    if (failure === "failed") {
       this.error = error;
       return this.#listener.exceptReady();
     }
@@ -81,7 +83,7 @@ export class AcceptSocket implements ListenerSocket {
     return conn;
   }
 
-  close(): void {
+  abort(): void {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#retryTimer !== undefined) {

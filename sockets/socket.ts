@@ -33,6 +33,9 @@ export type Address =
     readonly path: string;
   };
 
+/** Address families, as in `socket(2)`: IPv4, IPv6 and Unix. */
+export type Family = "inet" | "inet6" | "unix";
+
 /** An {@linkcode Address} that was checked and is complete. */
 export type SocketAddress = Deno.NetAddr | Deno.UnixAddr;
 
@@ -70,6 +73,8 @@ export interface Socket {
   readonly atEnd: boolean;
   /** Starts to write what waits, if no write is in flight. */
   flush(): void;
+  /** Closes at once and drops what waits, also while it lingers. */
+  abort(): void;
   /** Whether a write is welcome: connected, not failed, and half of the send buffer free. */
   readonly writeReady: boolean;
 }
@@ -127,11 +132,9 @@ export interface StreamSocket extends Socket {
    * @param lingerTimeout The longest time without a byte written, in milliseconds; 0 closes at once.
    */
   close(lingerTimeout: number): void;
-  /** Closes at once and drops what waits, also while it lingers. */
-  abort(): void;
 }
 
-/** A socket that accepts connections, one at a time. */
+/** A socket that accepts connections, one at a time. `abort()` closes what it accepted and did not hand over, too. */
 export interface ListenerSocket extends Socket {
   /** The address it listens on. */
   readonly addr: Deno.Addr;
@@ -139,8 +142,6 @@ export interface ListenerSocket extends Socket {
   readonly error: unknown;
   /** Takes the connection that waits; `null` if there is none. */
   accept(): Deno.Conn | null;
-  /** Closes the listener and what it accepted and did not hand over. */
-  close(): void;
 }
 
 /** Where sockets come from: the system's, or a simulated one. */
