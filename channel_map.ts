@@ -146,28 +146,58 @@ class Turn {
 /** The one {@linkcode Turn}. */
 export const turn: Turn = new Turn();
 
-/** One direction of a channel, reading or writing. */
-export class Direction {
-  /** Whether there can be events at all: connected (or listening), and not ended in this direction. */
-  open = false;
+/** One direction of a channel, reading or writing: the flags of a {@linkcode Registration} that concern it. */
+export interface Direction {
+  /** There can be events at all: connected (or listening), and not ended in this direction. */
+  readonly open: number;
   /** Served without progress: not before something may have changed. */
-  parked = false;
+  readonly parked: number;
   /** The library's own handler was called once, and more of it would change nothing. */
-  retired = false;
+  readonly retired: number;
+  /** Held: neither asked nor served. */
+  readonly held: number;
   /** In the ready queue. */
-  queued = false;
-  /** Whether the running handler took or sent something. */
-  progress = false;
-  /** Neither asked nor served while above 0. */
-  holds = 0;
-  /** When its I/O completed, as a running number. */
-  order = 0;
-
-  /** Whether it may be asked or served. */
-  get free(): boolean {
-    return this.open && !this.parked && !this.retired && this.holds === 0;
-  }
+  readonly queued: number;
+  /** The running handler took or sent something. */
+  readonly progress: number;
+  /** Those of which only `open` may be set for the direction to be asked or served. */
+  readonly free: number;
 }
+
+function direction(shift: number): Direction {
+  const [open, parked, retired, held] = [1, 2, 4, 8].map((bit) => bit << shift);
+  return {
+    open: open!,
+    parked: parked!,
+    retired: retired!,
+    held: held!,
+    queued: 16 << shift,
+    progress: 32 << shift,
+    free: 15 << shift,
+  };
+}
+
+/** Reading, or accepting. */
+export const READ: Direction = direction(0);
+/** Writing. */
+export const WRITE: Direction = direction(6);
+
+/** The channel is in the map. */
+export const ACTIVE: number = 1 << 12;
+/** Its socket was closed by us. */
+export const DEAD: number = 1 << 13;
+/** A read or an accept is in flight: it cannot be taken back, so the predicate need not be asked. */
+export const ARMED: number = 1 << 14;
+/** In the queue of those to be examined. */
+export const EXAMINING: number = 1 << 15;
+/** In the queue of those to be swept. */
+export const SWEEPING: number = 1 << 16;
+/** An exceptional condition waits to be served. */
+export const EXCEPTIONAL: number = 1 << 17;
+/** The connection has ended: `handleClose` is due. */
+export const ENDING: number = 1 << 18;
+/** `handleClose` was called. */
+export const CLOSE_SERVED: number = 1 << 19;
 
 /** A list that keeps its memory when it is emptied: an array whose length is set to 0 gives it away. */
 export class Batch {
@@ -221,27 +251,27 @@ export class Queue {
 
 /** Channels that are ready, in the order in which their I/O completed. */
 export class ReadyQueue extends Queue {
-  readonly #direction: (registration: Registration) => Direction;
+  readonly #direction: Direction;
   #last = 0;
   #sorted = true;
 
-  constructor(direction: (registration: Registration) => Direction) {
+  constructor(direction: Direction) {
     super();
     this.#direction = direction;
   }
 
   override push(registration: Registration): void {
-    const direction = this.#direction(registration);
-    if (direction.order < this.#last) this.#sorted = false;
-    this.#last = direction.order;
-    direction.queued = true;
+    const order = registration.order(this.#direction);
+    if (order < this.#last) this.#sorted = false;
+    this.#last = order;
+    registration.set(this.#direction.queued);
     super.push(registration);
   }
 
   override take(): Batch {
     const batch = super.take();
     if (!this.#sorted) {
-      batch.sort((registration) => this.#direction(registration).order);
+      batch.sort((registration) => registration.order(this.#direction));
     }
     this.#last = 0;
     this.#sorted = true;
@@ -249,32 +279,23 @@ export class ReadyQueue extends Queue {
   }
 }
 
-/** A channel's record in its map: one per socket, so that nothing of an old socket reaches the dispatcher's next one. */
+/**
+ * A channel's record in its map: one per socket, so that nothing of an old socket reaches the dispatcher's next one. What can be
+ * true or false is a flag, since there is one record for each of many idle connections.
+ */
 export class Registration implements SocketListener {
   readonly channel: Channel;
   socket: Socket | null = null;
-  readonly read: Direction = new Direction();
-  readonly write: Direction = new Direction();
   /** The map's selector; the last one while suspended. */
   selector: Selector;
-  /** Whether the channel is in the map. */
-  active = false;
-  /** Whether its socket was closed by us. */
-  dead = false;
+  #flags = 0;
+  #readHolds = 0;
+  #writeHolds = 0;
+  /** When a read and a write completed last, as a running number. */
+  #readOrder = 0;
+  #writeOrder = 0;
   /** The pass in which it was added: it is served in later ones only. */
   since = 0;
-  /** Whether a read or an accept is in flight: it cannot be taken back, so the predicate need not be asked. */
-  armed = false;
-  /** In the queue of those to be examined. */
-  examining = false;
-  /** In the queue of those to be swept. */
-  sweeping = false;
-  /** An exceptional condition waits to be served. */
-  exceptional = false;
-  /** The connection has ended: `handleClose` is due. */
-  ending = false;
-  /** `handleClose` was called. */
-  closeServed = false;
   /** The pass in which an end of file was found, whose write event still comes. */
   endPass = -1;
   /** Promises of handlers that did not settle yet. */
@@ -283,30 +304,71 @@ export class Registration implements SocketListener {
   failing: "no" | "found" | "reading" | "over" = "no";
   /** Called when the connection has ended, for whatever reason. */
   onEnd: (() => void) | null = null;
+
   constructor(channel: Channel, selector: Selector) {
     this.channel = channel;
     this.selector = selector;
   }
 
+  /** Whether a flag is set, or one of several. */
+  has(flags: number): boolean {
+    return (this.#flags & flags) !== 0;
+  }
+
+  set(flags: number): void {
+    this.#flags |= flags;
+  }
+
+  clear(flags: number): void {
+    this.#flags &= ~flags;
+  }
+
+  /** Whether a direction may be asked and served. */
+  free(direction: Direction): boolean {
+    return (this.#flags & direction.free) === direction.open;
+  }
+
+  /** When a direction's I/O completed. */
+  order(direction: Direction): number {
+    return direction === READ ? this.#readOrder : this.#writeOrder;
+  }
+
+  /** Holds a direction: it is neither asked nor served until it is released as often. */
+  hold(direction: Direction): void {
+    if (direction === READ) this.#readHolds++;
+    else this.#writeHolds++;
+    this.set(direction.held);
+  }
+
+  /** Takes back one hold. */
+  release(direction: Direction): void {
+    const left = direction === READ ? --this.#readHolds : --this.#writeHolds;
+    if (left > 0) return;
+    this.clear(direction.held);
+    this.selector.examine(this);
+  }
+
   // Told by the socket.
 
   connected(): void {
-    this.read.open = this.write.open = true;
-    this.read.order = this.write.order = this.selector.nextOrder();
+    this.set(READ.open | WRITE.open);
+    this.#readOrder = this.#writeOrder = this.selector.nextOrder();
     this.selector.examine(this);
   }
 
   readReady(bytes: number): void {
-    const { selector, read } = this;
-    this.armed = false;
+    const { selector } = this;
+    this.clear(ARMED);
     selector.counters.bytesRead += bytes;
-    read.order = selector.nextOrder();
+    this.#readOrder = selector.nextOrder();
     this.unpark();
     if (this.failing !== "no") {
       // An end that is read after a failed write is the same failure again.
       this.failing = bytes > 0 ? "found" : "over";
       selector.examine(this);
-    } else if (this.active && read.free && !read.queued && !this.ending) {
+    } else if (
+      this.has(ACTIVE) && this.free(READ) && !this.has(READ.queued | ENDING)
+    ) {
       // Not asked yet: the predicate is asked right before the handler.
       selector.reads.push(this);
       selector.notify();
@@ -314,20 +376,22 @@ export class Registration implements SocketListener {
   }
 
   writeReady(bytes: number): void {
-    const { selector, write } = this;
+    const { selector } = this;
     selector.counters.bytesWritten += bytes;
-    write.order = selector.nextOrder();
+    this.#writeOrder = selector.nextOrder();
     // It made room, which predicates of other channels may look at.
     selector.roomMade = true;
     if (selector.sweeps.length > 0) selector.notify();
     // Where a read is in flight and nobody wants to write there is nothing to ask: no pass is spent on that.
-    if (this.armed && (write.retired || !write.open)) return;
+    if (this.has(ARMED) && (this.has(WRITE.retired) || !this.has(WRITE.open))) {
+      return;
+    }
     this.unpark();
     selector.examine(this);
   }
 
   writeFailed(): void {
-    this.write.open = false;
+    this.clear(WRITE.open);
     // Before the close: a handler that is pending may wait for it.
     this.onEnd?.();
     this.failing = "found";
@@ -335,8 +399,8 @@ export class Registration implements SocketListener {
   }
 
   exceptReady(): void {
-    this.armed = false;
-    this.read.order = this.selector.nextOrder();
+    this.clear(ARMED);
+    this.#readOrder = this.selector.nextOrder();
     this.selector.except(this);
   }
 
@@ -351,7 +415,7 @@ export class Registration implements SocketListener {
   }
 
   retry(): void {
-    this.armed = false;
+    this.clear(ARMED);
     this.selector.examine(this);
   }
 
@@ -373,18 +437,18 @@ export class Registration implements SocketListener {
 
   /** Whether the connection has ended, or was closed. */
   get ended(): boolean {
-    return this.dead || this.ending || this.failing !== "no";
+    return this.has(DEAD | ENDING) || this.failing !== "no";
   }
 
   /** Notes that bytes, or a connection, were taken. */
   took(): void {
-    this.read.progress = true;
+    this.set(READ.progress);
     this.touch();
   }
 
   /** Notes that bytes were given to the socket, whose writing is to start. */
   sent(): void {
-    this.write.progress = true;
+    this.set(WRITE.progress);
     turn.sent(this.socket!);
     this.touch();
   }
@@ -396,36 +460,15 @@ export class Registration implements SocketListener {
     this.selector.examine(this);
   }
 
-  /** Whether it is parked in one direction at least. */
-  get parked(): boolean {
-    return this.read.parked || this.write.parked;
-  }
-
   /** Serves a parked channel again. */
   unpark(): void {
-    this.read.parked = this.write.parked = false;
-  }
-
-  /** Stops events of one direction: the library's default handler was called. */
-  retire(direction: Direction): void {
-    direction.retired = true;
-  }
-
-  /** Holds a direction: it is neither asked nor served. */
-  hold(direction: Direction): void {
-    direction.holds++;
-  }
-
-  /** Takes back one hold. */
-  release(direction: Direction): void {
-    direction.holds--;
-    this.selector.examine(this);
+    this.clear(READ.parked | WRITE.parked);
   }
 
   /** The connection has ended; after an end of file the write event of this pass still comes. */
   end(endOfFile: boolean): void {
-    if (this.ending) return;
-    this.ending = true;
+    if (this.has(ENDING)) return;
+    this.set(ENDING);
     if (endOfFile) this.endPass = this.selector.pass;
     this.selector.dueClose(this);
     this.onEnd?.();
@@ -433,30 +476,29 @@ export class Registration implements SocketListener {
 
   /** Enters a map. */
   add(selector: Selector): void {
-    if (this.active) this.delete();
+    if (this.has(ACTIVE)) this.delete();
     this.selector = selector;
-    this.active = true;
+    this.set(ACTIVE);
     this.since = selector.pass;
     selector.registrations.add(this);
-    this.read.queued = this.write.queued = false;
-    this.examining = this.sweeping = false;
+    this.clear(READ.queued | WRITE.queued | EXAMINING | SWEEPING);
     this.unpark();
     selector.examine(this);
-    if (this.ending) selector.dueClose(this);
-    else if (this.exceptional) selector.excepts.push(this);
+    if (this.has(ENDING)) selector.dueClose(this);
+    else if (this.has(EXCEPTIONAL)) selector.excepts.push(this);
   }
 
   /** Leaves the map. */
   delete(): void {
-    if (!this.active) return;
-    this.active = false;
+    if (!this.has(ACTIVE)) return;
+    this.clear(ACTIVE);
     this.selector.registrations.delete(this);
     this.selector.notify();
   }
 
   /** The socket was closed by us: no more events. */
   close(): void {
-    this.dead = true;
+    this.set(DEAD);
     this.selector.counters.closes++;
     this.delete();
     this.onEnd?.();
@@ -464,7 +506,7 @@ export class Registration implements SocketListener {
 
   /** Closes the socket if the channel's own `close()` did not. */
   destroy(): void {
-    if (this.dead) return;
+    if (this.has(DEAD)) return;
     this.socket?.abort();
     this.close();
   }
@@ -492,12 +534,8 @@ export class Selector {
     bytesWritten: 0,
   };
   readonly registrations = new Set<Registration>();
-  readonly reads: ReadyQueue = new ReadyQueue((registration) =>
-    registration.read
-  );
-  readonly writes: ReadyQueue = new ReadyQueue((registration) =>
-    registration.write
-  );
+  readonly reads: ReadyQueue = new ReadyQueue(READ);
+  readonly writes: ReadyQueue = new ReadyQueue(WRITE);
   readonly excepts: Queue = new Queue();
   readonly closes: Queue = new Queue();
   rejections: Rejection[] = [];
@@ -555,45 +593,45 @@ export class Selector {
 
   /** Has a channel examined. */
   examine(registration: Registration): void {
-    if (registration.examining || !registration.active) return;
-    registration.examining = true;
+    if (registration.has(EXAMINING) || !registration.has(ACTIVE)) return;
+    registration.set(EXAMINING);
     this.examines.push(registration);
     this.notify();
   }
 
   /** Makes a channel ready again that was taken and not served. */
   putBack(registration: Registration): void {
-    if (registration.read.queued) this.reads.push(registration);
-    if (registration.write.queued) this.writes.push(registration);
-    if (registration.exceptional) this.excepts.push(registration);
-    if (registration.ending) this.closes.push(registration);
+    if (registration.has(READ.queued)) this.reads.push(registration);
+    if (registration.has(WRITE.queued)) this.writes.push(registration);
+    if (registration.has(EXCEPTIONAL)) this.excepts.push(registration);
+    if (registration.has(ENDING)) this.closes.push(registration);
   }
 
   /** Parks one direction of a channel until something may have changed. */
   park(registration: Registration, direction: Direction): void {
-    direction.parked = true;
+    registration.set(direction.parked);
     this.sweepLater(registration);
   }
 
   /** Has a channel looked at by the next sweep. */
   sweepLater(registration: Registration): void {
-    if (registration.sweeping || !registration.active) return;
-    registration.sweeping = true;
+    if (registration.has(SWEEPING) || !registration.has(ACTIVE)) return;
+    registration.set(SWEEPING);
     this.sweeps.push(registration);
   }
 
   /** Has an exceptional condition served. */
   except(registration: Registration): void {
-    if (registration.exceptional) return;
-    registration.exceptional = true;
-    if (!registration.active) return;
+    if (registration.has(EXCEPTIONAL)) return;
+    registration.set(EXCEPTIONAL);
+    if (!registration.has(ACTIVE)) return;
     this.excepts.push(registration);
     this.notify();
   }
 
   /** Has the end of a connection served. */
   dueClose(registration: Registration): void {
-    if (!registration.active) return;
+    if (!registration.has(ACTIVE)) return;
     this.closes.push(registration);
     this.notify();
   }

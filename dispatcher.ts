@@ -9,16 +9,22 @@
  */
 
 import {
+  ACTIVE,
   askReadable,
   askWritable,
   type ChannelMap,
   channelMap,
+  CLOSE_SERVED,
+  DEAD,
   declareOwn,
+  ENDING,
   isOwn,
   isPromise,
+  READ,
   Registration,
   selectorOf,
   turn,
+  WRITE,
 } from "./channel_map.ts";
 import {
   CLOSE_KINDS,
@@ -219,7 +225,7 @@ export class Dispatcher implements Disposable {
    * @throws {Deno.errors.NotSupported} For `dgram`.
    */
   createSocket(family?: Family, type: "stream" | "dgram" = "stream"): void {
-    if (this.#registration !== null && !this.#registration.dead) {
+    if (this.#registration !== null && !this.#registration.has(DEAD)) {
       throw this.#misuse("create socket of", "it has one, close it first");
     }
     if (
@@ -287,7 +293,7 @@ export class Dispatcher implements Disposable {
     this.#stream = null;
     this.#listener = registration.socket = socket;
     this.#addr = socket.addr;
-    registration.read.open = true;
+    registration.set(READ.open);
     registration.touch();
     this.#setState("listening");
   }
@@ -479,7 +485,7 @@ export class Dispatcher implements Disposable {
     }
     if (this.#state === "closed" || stream.shutDown) return;
     const registration = this.#registration!;
-    registration.write.open = false;
+    registration.clear(WRITE.open);
     stream.shutdown();
     registration.touch();
   }
@@ -494,7 +500,7 @@ export class Dispatcher implements Disposable {
    */
   addChannel(map: ChannelMap = this.#map): void {
     const registration = this.#registration;
-    if (registration === null || registration.dead) {
+    if (registration === null || registration.has(DEAD)) {
       throw this.#misuse("add", "it has no open socket");
     }
     registration.add(selectorOf(map));
@@ -516,8 +522,8 @@ export class Dispatcher implements Disposable {
     const registration = this.#registration;
     if (registration === null) return;
     // A handler may have been set on the object meanwhile.
-    if (!isOwn(this.handleRead)) registration.read.retired = false;
-    if (!isOwn(this.handleWrite)) registration.write.retired = false;
+    if (!isOwn(this.handleRead)) registration.clear(READ.retired);
+    if (!isOwn(this.handleWrite)) registration.clear(WRITE.retired);
     registration.unpark();
     registration.selector.examine(registration);
   }
@@ -644,7 +650,7 @@ export class Dispatcher implements Disposable {
       const registration = this.#registration!;
       const result = this.handleConnectEvent();
       if (isPromise(result) || !this.#continues(registration)) return result;
-      if (!registration.read.free || !askReadable(this)) return;
+      if (!registration.free(READ) || !askReadable(this)) return;
     }
     return this.#handleRead();
   }
@@ -655,10 +661,10 @@ export class Dispatcher implements Disposable {
       const registration = this.#registration!;
       const result = this.handleConnectEvent();
       if (isPromise(result) || !this.#continues(registration)) return result;
-      if (!registration.write.free || !askWritable(this)) return;
+      if (!registration.free(WRITE) || !askWritable(this)) return;
     }
     // More of the default would change nothing, and cost a pass each time.
-    if (isOwn(this.handleWrite)) this.#registration!.write.retired = true;
+    if (isOwn(this.handleWrite)) this.#registration!.set(WRITE.retired);
     return this.handleWrite();
   }
 
@@ -674,15 +680,14 @@ export class Dispatcher implements Disposable {
     registration.selector.progressed = true;
     const result = this.handleConnect();
     if (!isPromise(result)) return;
-    const { read, write } = registration;
     // handleRead or handleWrite is still to come in an event of its own, so nothing is parked for want of progress.
-    read.progress = write.progress = true;
+    registration.set(READ.progress | WRITE.progress);
     const release = () => {
-      registration.release(read);
-      registration.release(write);
+      registration.release(READ);
+      registration.release(WRITE);
     };
-    registration.hold(read);
-    registration.hold(write);
+    registration.hold(READ);
+    registration.hold(WRITE);
     return result.then(release, (error) => {
       release();
       throw error;
@@ -884,7 +889,7 @@ export class Dispatcher implements Disposable {
 
   /** The registration, if the socket is new. */
   #requireIdle(verb: string): Registration {
-    if (this.#registration === null || this.#registration.dead) {
+    if (this.#registration === null || this.#registration.has(DEAD)) {
       throw this.#misuse(verb, "it has no socket, call createSocket() first");
     }
     if (this.#state !== "idle") {
@@ -943,13 +948,13 @@ export class Dispatcher implements Disposable {
   /** Whether only the peer has ended the connection, and `handleClose` was not called yet: there is still somebody to write to. */
   get #peerEnded(): boolean {
     return this.#state === "closing" && this.#reason!.kind === "eof" &&
-      !this.#registration!.closeServed;
+      !this.#registration!.has(CLOSE_SERVED);
   }
 
   /** Whether, after a handler, the same socket is still to be served. */
   #continues(registration: Registration): boolean {
-    return this.#registration === registration && registration.active &&
-      !registration.ending;
+    return this.#registration === registration && registration.has(ACTIVE) &&
+      !registration.has(ENDING);
   }
 
   #handleRead(): void | Promise<void> {
@@ -959,7 +964,7 @@ export class Dispatcher implements Disposable {
     if (!atEnd || !this.#endServed) {
       this.#endServed = atEnd;
       // More of the default would change nothing: the data stays.
-      if (!atEnd && isOwn(this.handleRead)) registration.read.retired = true;
+      if (!atEnd && isOwn(this.handleRead)) registration.set(READ.retired);
       const result = this.handleRead();
       if (!atEnd) return result;
       if (isPromise(result)) {
@@ -972,7 +977,7 @@ export class Dispatcher implements Disposable {
   /** After the read event of the end. */
   #finishReading(registration: Registration): void | Promise<void> {
     if (!this.#continues(registration)) return;
-    registration.read.open = false;
+    registration.clear(READ.open);
     const { readError } = this.#stream!;
     if (readError !== undefined) {
       return this.#end(endKind(readError), readError);
@@ -991,7 +996,7 @@ export class Dispatcher implements Disposable {
   /** Leaves the map for good; the registration, if there was an open socket. */
   #leave(): Registration | null {
     const registration = this.#registration;
-    if (registration === null || registration.dead) return null;
+    if (registration === null || registration.has(DEAD)) return null;
     this.#debug("closing channel");
     registration.close();
     this.#setState("closed");

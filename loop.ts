@@ -9,20 +9,30 @@
  */
 
 import {
+  ACTIVE,
+  ARMED,
   askReadable,
   askWritable,
   Batch,
   type Channel,
   type ChannelMap,
   channelMap,
+  CLOSE_SERVED,
+  DEAD,
   type Direction,
+  ENDING,
+  EXAMINING,
+  EXCEPTIONAL,
   isOwn,
   isPromise,
   quietly,
+  READ,
   type Registration,
   type Selector,
   selectorOf,
+  SWEEPING,
   turn,
+  WRITE,
 } from "./channel_map.ts";
 import { Alarm, microtask } from "./clock.ts";
 import { describeError, ExitNow } from "./errors.ts";
@@ -438,7 +448,7 @@ function examineQueued(selector: Selector): void {
     for (; i < batch.length; i++) {
       const registration = batch.at(i);
       if (registration.selector !== selector) continue;
-      registration.examining = false;
+      registration.clear(EXAMINING);
       examine(selector, registration);
     }
   } finally {
@@ -446,7 +456,7 @@ function examineQueued(selector: Selector): void {
     for (; i < batch.length; i++) {
       const registration = batch.at(i);
       if (registration.selector !== selector) continue;
-      registration.examining = false;
+      registration.clear(EXAMINING);
       selector.examine(registration);
     }
   }
@@ -466,16 +476,20 @@ function sweep(selector: Selector): void {
     for (; i < batch.length; i++) {
       const registration = batch.at(i);
       // It may have left, or changed over to another map.
-      if (registration.selector !== selector || !registration.active) continue;
-      registration.sweeping = false;
+      if (registration.selector !== selector || !registration.has(ACTIVE)) {
+        continue;
+      }
+      registration.clear(SWEEPING);
       if (progressed) registration.unpark();
-      else if (registration.parked) selector.sweepLater(registration);
+      else if (registration.has(READ.parked | WRITE.parked)) {
+        selector.sweepLater(registration);
+      }
       examine(selector, registration);
     }
   } finally {
     // After an ExitNow.
     for (; i < batch.length; i++) {
-      batch.at(i).sweeping = false;
+      batch.at(i).clear(SWEEPING);
       batch.at(i).selector.sweepLater(batch.at(i));
     }
   }
@@ -485,8 +499,10 @@ function sweep(selector: Selector): void {
 
 /** Asks one channel what it wants, and starts a read or queues what is ready already. */
 function examine(selector: Selector, registration: Registration): void {
-  const { socket, read, write } = registration;
-  if (!registration.active || registration.ending || socket === null) return;
+  const { socket } = registration;
+  if (
+    !registration.has(ACTIVE) || registration.has(ENDING) || socket === null
+  ) return;
   // A channel is served from the pass after the one in which it was added.
   if (registration.since >= selector.pass) {
     return selector.examine(registration);
@@ -494,14 +510,17 @@ function examine(selector: Selector, registration: Registration): void {
   if (registration.failing !== "no") {
     return examineFailed(selector, registration);
   }
-  if (!read.queued && (socket.waiting || !registration.armed)) {
-    if (wants(selector, registration, read)) {
+  if (
+    !registration.has(READ.queued) &&
+    (socket.waiting || !registration.has(ARMED))
+  ) {
+    if (wants(selector, registration, READ)) {
       if (socket.waiting) selector.reads.push(registration);
       else startRead(registration);
     }
   }
-  if (!write.queued && socket.writeReady) {
-    if (wants(selector, registration, write)) {
+  if (!registration.has(WRITE.queued) && socket.writeReady) {
+    if (wants(selector, registration, WRITE)) {
       selector.writes.push(registration);
     }
   }
@@ -512,11 +531,14 @@ function examine(selector: Selector, registration: Registration): void {
  * still to receive shows within one turn of the event loop, so a read that takes longer is not waited for.
  */
 function examineFailed(selector: Selector, registration: Registration): void {
-  const { read, socket } = registration;
-  if (read.queued || read.holds > 0 || registration.failing === "reading") {
+  const { socket } = registration;
+  if (
+    registration.has(READ.queued) || registration.has(READ.held) ||
+    registration.failing === "reading"
+  ) {
     return;
   }
-  if (registration.failing === "found" && wants(selector, registration, read)) {
+  if (registration.failing === "found" && wants(selector, registration, READ)) {
     if (socket!.waiting) return selector.reads.push(registration);
     registration.failing = "reading";
     startRead(registration);
@@ -529,12 +551,12 @@ function examineFailed(selector: Selector, registration: Registration): void {
         registration.selector.examine(registration);
       })
     );
-  } else if (registration.active) selector.except(registration);
+  } else if (registration.has(ACTIVE)) selector.except(registration);
 }
 
 function startRead(registration: Registration): void {
-  if (registration.armed) return;
-  registration.armed = true;
+  if (registration.has(ARMED)) return;
+  registration.set(ARMED);
   registration.socket!.startRead();
 }
 
@@ -544,21 +566,21 @@ function wants(
   registration: Registration,
   direction: Direction,
 ): boolean {
-  const { channel, read } = registration;
-  if (!direction.free || !registration.active) return false;
-  if (registration.ending && registration.endPass !== selector.pass) {
+  const { channel } = registration;
+  if (!registration.free(direction) || !registration.has(ACTIVE)) return false;
+  if (registration.has(ENDING) && registration.endPass !== selector.pass) {
     return false;
   }
   try {
-    const answer = direction === read
+    const answer = direction === READ
       ? askReadable(channel)
       : askWritable(channel);
     if (!answer) {
-      const asked = direction === read ? channel.readable : channel.writable;
+      const asked = direction === READ ? channel.readable : channel.writable;
       if (!isOwn(asked)) selector.sweepLater(registration);
     }
     // The predicate may have closed the channel.
-    return answer && direction.free && registration.active;
+    return answer && registration.free(direction) && registration.has(ACTIVE);
   } catch (error) {
     report(selector, registration, error);
     return false;
@@ -601,10 +623,14 @@ function serveByChannel(selector: Selector): void {
   }
   const batch = new Batch();
   for (const registration of ready) batch.push(registration);
-  batch.sort(({ read, write, exceptional }) =>
+  batch.sort((registration) =>
     Math.min(
-      read.queued || exceptional ? read.order : Number.MAX_SAFE_INTEGER,
-      write.queued ? write.order : Number.MAX_SAFE_INTEGER,
+      registration.has(READ.queued | EXCEPTIONAL)
+        ? registration.order(READ)
+        : Number.MAX_SAFE_INTEGER,
+      registration.has(WRITE.queued)
+        ? registration.order(WRITE)
+        : Number.MAX_SAFE_INTEGER,
     )
   );
   each(selector, batch, serveChannel);
@@ -635,46 +661,49 @@ function each(
 
 /** Whether a channel may get an event in this pass. */
 function servable(selector: Selector, registration: Registration): boolean {
-  if (!registration.active || registration.selector !== selector) return false;
+  if (!registration.has(ACTIVE) || registration.selector !== selector) {
+    return false;
+  }
   if (registration.since < selector.pass) return true;
   selector.examine(registration);
   return false;
 }
 
 function serveRead(selector: Selector, registration: Registration): void {
-  const { read, socket } = registration;
-  if (!read.queued) return;
-  const served = servable(selector, registration) && !registration.ending &&
-    socket!.waiting && wants(selector, registration, read);
+  const { socket } = registration;
+  if (!registration.has(READ.queued)) return;
+  const served = servable(selector, registration) &&
+    !registration.has(ENDING) &&
+    socket!.waiting && wants(selector, registration, READ);
   // Not before the predicate: it may throw ExitNow, and the event stays.
-  read.queued = false;
+  registration.clear(READ.queued);
   if (!served) return;
   selector.counters.reads++;
-  run(selector, registration, read, readEvent);
+  run(selector, registration, READ, readEvent);
 }
 
 function serveWrite(selector: Selector, registration: Registration): void {
-  const { write, socket } = registration;
-  if (!write.queued) return;
+  const { socket } = registration;
+  if (!registration.has(WRITE.queued)) return;
   const served = servable(selector, registration) && socket!.writeReady &&
-    wants(selector, registration, write);
-  write.queued = false;
+    wants(selector, registration, WRITE);
+  registration.clear(WRITE.queued);
   if (!served) return;
   selector.counters.writes++;
-  run(selector, registration, write, writeEvent);
+  run(selector, registration, WRITE, writeEvent);
 }
 
 function serveExcept(selector: Selector, registration: Registration): void {
-  if (!registration.exceptional || registration.ending) return;
+  if (!registration.has(EXCEPTIONAL) || registration.has(ENDING)) return;
   if (!servable(selector, registration)) return;
-  registration.exceptional = false;
+  registration.clear(EXCEPTIONAL);
   run(selector, registration, null, exptEvent);
 }
 
 function serveClose(selector: Selector, registration: Registration): void {
-  if (!registration.ending || registration.closeServed) return;
+  if (!registration.has(ENDING) || registration.has(CLOSE_SERVED)) return;
   if (!servable(selector, registration) || registration.unsettled > 0) return;
-  registration.closeServed = true;
+  registration.set(CLOSE_SERVED);
   turn.current = registration;
   let result: void | Promise<void> = undefined;
   try {
@@ -702,7 +731,7 @@ function serveClose(selector: Selector, registration: Registration): void {
 
 /** After `handleClose` the socket that ended is closed, if the handler did not see to it. */
 function closeAfter(registration: Registration): void {
-  if (registration.dead) return;
+  if (registration.has(DEAD)) return;
   quietly(() => registration.channel.close());
   registration.destroy();
 }
@@ -735,7 +764,9 @@ function run(
   direction: Direction | null,
   event: (channel: Channel) => void | Promise<void>,
 ): void {
-  if (direction !== null) direction.progress = false;
+  if (direction !== null) {
+    registration.clear(direction.progress);
+  }
   turn.current = registration;
   let result: void | Promise<void> = undefined;
   let threw = true;
@@ -750,9 +781,9 @@ function run(
     turn.flush();
   }
   if (!isPromise(result)) return;
-  if (direction !== null) direction.holds++;
+  if (direction !== null) registration.hold(direction);
   follow(selector, registration, result, (error) => {
-    if (direction !== null) direction.holds--;
+    if (direction !== null) registration.release(direction);
     if (error !== undefined) registration.selector.reject(registration, error);
     settle(registration, direction, error !== undefined);
   });
@@ -772,7 +803,7 @@ function follow(
     selector.unsettled--;
     done(error);
     // Its handleClose may have waited for this, and the loop for the last one.
-    if (registration.ending) registration.selector.dueClose(registration);
+    if (registration.has(ENDING)) registration.selector.dueClose(registration);
     selector.notify();
   };
   promise.then(
@@ -788,18 +819,23 @@ function settle(
   threw: boolean,
 ): void {
   // Not the one that called the handler: the channel may have changed over.
-  const { selector, read, write, socket } = registration;
+  const { selector, socket } = registration;
   if (registration.unsettled === 0) socket?.reclaim();
-  if (direction === null || direction.progress) {
+  if (direction === null || registration.has(direction.progress)) {
     selector.progressed = true;
-    if (direction !== read) read.parked = false;
-    if (direction !== write) write.parked = false;
+    if (direction !== READ) registration.clear(READ.parked);
+    if (direction !== WRITE) registration.clear(WRITE.parked);
   }
-  if (direction !== null && (threw || !direction.progress)) {
-    const ready = direction === read
+  if (
+    direction !== null &&
+    (threw || !registration.has(direction.progress))
+  ) {
+    const ready = direction === READ
       ? socket!.waiting && !socket!.atEnd
-      : direction.open;
-    if (ready && !direction.retired) selector.park(registration, direction);
+      : registration.has(direction.open);
+    if (ready && !registration.has(direction.retired)) {
+      selector.park(registration, direction);
+    }
   }
   selector.examine(registration);
 }
@@ -830,7 +866,7 @@ function giveUp(registration: Registration, error: unknown): void {
   const { channel } = registration;
   logFailure(registration, "handleError", error);
   // A dispatcher that was opened again is another channel.
-  if (channel.accepting || registration.dead) return;
+  if (channel.accepting || registration.has(DEAD)) return;
   quietly(() => channel.disconnect({ kind: "error", error }));
 }
 
