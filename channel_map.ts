@@ -601,10 +601,11 @@ export class Selector {
 
   /** Makes a channel ready again that was taken and not served. */
   putBack(registration: Registration): void {
+    if (!registration.has(ACTIVE) || registration.selector !== this) return;
     if (registration.has(READ.queued)) this.reads.push(registration);
     if (registration.has(WRITE.queued)) this.writes.push(registration);
-    if (registration.has(EXCEPTIONAL)) this.excepts.push(registration);
     if (registration.has(ENDING)) this.closes.push(registration);
+    else if (registration.has(EXCEPTIONAL)) this.excepts.push(registration);
   }
 
   /** Parks one direction of a channel until something may have changed. */

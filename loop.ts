@@ -367,6 +367,7 @@ class Serving {
     const selector = this.#selector;
     const { sweepAt } = selector;
     this.#alarm.set(this.#deadline);
+    this.#sweepAlarm.rang = false;
     if (sweepAt < this.#deadline) this.#sweepAlarm.set(sweepAt);
     selector.sleep(this.#wake);
   }
@@ -376,7 +377,6 @@ class Serving {
     const selector = this.#selector;
     const { rang } = this.#alarm;
     const swept = this.#sweepAlarm.rang;
-    this.#sweepAlarm.rang = false;
     if (rang || swept) {
       const now = selector.clock.now();
       this.#timedOut = now >= this.#deadline;
@@ -385,9 +385,8 @@ class Serving {
       } catch (error) {
         return this.#fail(error);
       }
-      if (!this.#timedOut && !selector.stirred && !this.#aborted) {
-        return this.#wait();
-      }
+      const stirred = selector.stirred || this.#timedOut || this.#aborted;
+      if (!stirred && this.#options.left()) return this.#wait();
     }
     this.#finish();
   };
@@ -677,7 +676,11 @@ function serveRead(selector: Selector, registration: Registration): void {
     socket!.waiting && wants(selector, registration, READ);
   // Not before the predicate: it may throw ExitNow, and the event stays.
   registration.clear(READ.queued);
-  if (!served) return;
+  if (!served) {
+    // It was taken from outside of the read event: the next read is to be started.
+    if (!socket!.waiting) selector.examine(registration);
+    return;
+  }
   selector.counters.reads++;
   run(selector, registration, READ, readEvent);
 }
@@ -695,14 +698,15 @@ function serveWrite(selector: Selector, registration: Registration): void {
 
 function serveExcept(selector: Selector, registration: Registration): void {
   if (!registration.has(EXCEPTIONAL) || registration.has(ENDING)) return;
-  if (!servable(selector, registration)) return;
+  if (!servable(selector, registration)) return selector.putBack(registration);
   registration.clear(EXCEPTIONAL);
   run(selector, registration, null, exptEvent);
 }
 
 function serveClose(selector: Selector, registration: Registration): void {
   if (!registration.has(ENDING) || registration.has(CLOSE_SERVED)) return;
-  if (!servable(selector, registration) || registration.unsettled > 0) return;
+  if (!servable(selector, registration)) return selector.putBack(registration);
+  if (registration.unsettled > 0) return; // it is due again when they have settled
   registration.set(CLOSE_SERVED);
   turn.current = registration;
   let result: void | Promise<void> = undefined;

@@ -68,11 +68,14 @@ export class BufferPool {
    * @returns A buffer.
    */
   acquireForRead(length: number): Uint8Array<ArrayBuffer> {
-    if (length > UNCOUNTED) {
-      if (this.#counted + length > MAX_COUNTED) return this.acquire(UNCOUNTED);
-      this.#counted += length;
+    const buffer = this.acquire(length);
+    if (buffer.length <= UNCOUNTED) return buffer;
+    if (this.#counted + buffer.length > MAX_COUNTED) {
+      this.release(buffer);
+      return this.acquire(UNCOUNTED);
     }
-    return this.acquire(length);
+    this.#counted += buffer.length;
+    return buffer;
   }
 
   /**
