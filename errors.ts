@@ -124,7 +124,8 @@ const UNLUCKY_CODES = new Set([
 export function acceptFailure(
   error: unknown,
 ): "exhausted" | "unlucky" | "failed" {
-  const code = (error as { code?: string } | null)?.code ?? "";
+  if (!(error instanceof Error)) return "failed";
+  const { code = "" } = error as { code?: string };
   if (EXHAUSTED_CODES.has(code)) return "exhausted";
   // A client that resets its connection at once makes Deno's accept() fail with NotConnected: nobody may stop a server so.
   return UNLUCKY_CODES.has(code) || endKind(error) === "reset"

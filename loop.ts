@@ -18,14 +18,11 @@ import {
   type ChannelMap,
   channelMap,
   CLOSE_SERVED,
-  DEAD,
   type Direction,
   ENDING,
   EXAMINING,
   EXCEPTIONAL,
   isOwn,
-  isPromise,
-  quietly,
   READ,
   type Registration,
   type Selector,
@@ -35,7 +32,7 @@ import {
   WRITE,
 } from "./channel_map.ts";
 import { Alarm, microtask } from "./clock.ts";
-import { describeError, ExitNow } from "./errors.ts";
+import { report, run, runClose } from "./handling.ts";
 
 /**
  * A chain of passes yields to timers and other I/O after this many milliseconds: Deno's operations yield by themselves every
@@ -652,7 +649,11 @@ function each(
 ): void {
   let i = 0;
   try {
-    for (; i < batch.length; i++) serveOne(selector, batch.at(i));
+    for (; i < batch.length; i++) {
+      const registration = batch.at(i);
+      // It may have changed over to another map, whose flags these are now.
+      if (registration.selector === selector) serveOne(selector, registration);
+    }
   } finally {
     for (; i < batch.length; i++) selector.putBack(batch.at(i));
   }
@@ -660,9 +661,7 @@ function each(
 
 /** Whether a channel may get an event in this pass. */
 function servable(selector: Selector, registration: Registration): boolean {
-  if (!registration.has(ACTIVE) || registration.selector !== selector) {
-    return false;
-  }
+  if (!registration.has(ACTIVE)) return false;
   if (registration.since < selector.pass) return true;
   selector.examine(registration);
   return false;
@@ -708,36 +707,7 @@ function serveClose(selector: Selector, registration: Registration): void {
   if (!servable(selector, registration)) return selector.putBack(registration);
   if (registration.unsettled > 0) return; // it is due again when they have settled
   registration.set(CLOSE_SERVED);
-  turn.current = registration;
-  let result: void | Promise<void> = undefined;
-  try {
-    result = registration.channel.handleCloseEvent();
-  } catch (error) {
-    if (error instanceof ExitNow) throw error;
-    logFailure(registration, "handleClose", error);
-  } finally {
-    turn.current = null;
-    selector.progressed = true;
-    if (!isPromise(result)) closeAfter(registration);
-    turn.flush();
-  }
-  if (!isPromise(result)) return;
-  follow(selector, registration, result, (error) => {
-    if (error instanceof ExitNow) {
-      registration.selector.reject(registration, error);
-    } else if (error !== undefined) {
-      logFailure(registration, "handleClose", error);
-    }
-    selector.progressed = true;
-    closeAfter(registration);
-  });
-}
-
-/** After `handleClose` the socket that ended is closed, if the handler did not see to it. */
-function closeAfter(registration: Registration): void {
-  if (registration.has(DEAD)) return;
-  quietly(() => registration.channel.close());
-  registration.destroy();
+  runClose(selector, registration);
 }
 
 /** Tells what async handlers rejected with. */
@@ -759,133 +729,4 @@ function tellRejections(selector: Selector): void {
     }
     selector.examine(registration);
   }
-}
-
-/** Calls one handler; what it throws goes to `handleError` right after it. */
-function run(
-  selector: Selector,
-  registration: Registration,
-  direction: Direction | null,
-  event: (channel: Channel) => void | Promise<void>,
-): void {
-  if (direction !== null) {
-    registration.clear(direction.progress);
-  }
-  turn.current = registration;
-  let result: void | Promise<void> = undefined;
-  let threw = true;
-  try {
-    result = event(registration.channel);
-    threw = false;
-  } catch (error) {
-    report(selector, registration, error);
-  } finally {
-    turn.current = null;
-    if (!isPromise(result)) settle(registration, direction, threw);
-    turn.flush();
-  }
-  if (!isPromise(result)) return;
-  if (direction !== null) registration.hold(direction);
-  follow(selector, registration, result, (error) => {
-    if (direction !== null) registration.release(direction);
-    if (error !== undefined) registration.selector.reject(registration, error);
-    settle(registration, direction, error !== undefined);
-  });
-}
-
-/** Counts a promise as unsettled until it settles; `done` gets the error it was rejected with. */
-function follow(
-  selector: Selector,
-  registration: Registration,
-  promise: PromiseLike<void>,
-  done: (error: unknown) => void,
-): void {
-  registration.unsettled++;
-  selector.unsettled++;
-  const settled = (error: unknown) => {
-    registration.unsettled--;
-    selector.unsettled--;
-    done(error);
-    // Its handleClose may have waited for this, and the loop for the last one.
-    if (registration.has(ENDING)) registration.selector.dueClose(registration);
-    selector.notify();
-  };
-  promise.then(
-    () => settled(undefined),
-    (error) => settled(error ?? new TypeError(`Rejected with ${error}`)),
-  );
-}
-
-/** Draws the consequences of a handler's run. */
-function settle(
-  registration: Registration,
-  direction: Direction | null,
-  threw: boolean,
-): void {
-  // Not the one that called the handler: the channel may have changed over.
-  const { selector, socket } = registration;
-  if (registration.unsettled === 0) socket?.reclaim();
-  if (direction === null || registration.has(direction.progress)) {
-    selector.progressed = true;
-    if (direction !== READ) registration.clear(READ.parked);
-    if (direction !== WRITE) registration.clear(WRITE.parked);
-  }
-  if (
-    direction !== null &&
-    (threw || !registration.has(direction.progress))
-  ) {
-    const ready = direction === READ
-      ? socket!.waiting && !socket!.atEnd
-      : registration.has(direction.open);
-    if (ready && !registration.has(direction.retired)) {
-      selector.park(registration, direction);
-    }
-  }
-  selector.examine(registration);
-}
-
-/** Hands an error to the channel; `ExitNow` goes to the caller of the loop. */
-function report(
-  selector: Selector,
-  registration: Registration,
-  error: unknown,
-): void {
-  if (error instanceof ExitNow) throw error;
-  selector.counters.errors++;
-  try {
-    const result = registration.channel.handleError(error);
-    if (!isPromise(result)) return;
-    follow(selector, registration, result, (second) => {
-      if (second instanceof ExitNow) selector.reject(registration, second);
-      else if (second !== undefined) giveUp(registration, second);
-    });
-  } catch (second) {
-    if (second instanceof ExitNow) throw second;
-    giveUp(registration, second);
-  }
-}
-
-/** `handleError` itself failed: the channel ends, but a listener goes on. */
-function giveUp(registration: Registration, error: unknown): void {
-  const { channel } = registration;
-  logFailure(registration, "handleError", error);
-  // A dispatcher that was opened again is another channel.
-  if (channel.accepting || registration.has(DEAD)) return;
-  quietly(() => channel.disconnect({ kind: "error", error }));
-}
-
-function logFailure(
-  registration: Registration,
-  handler: string,
-  error: unknown,
-): void {
-  const { channel } = registration;
-  let name = "a channel that cannot be shown";
-  quietly(() => name = Deno.inspect(channel));
-  quietly(() =>
-    channel.logInfo(
-      `exception in ${handler} of ${name} (${describeError(error)})`,
-      "error",
-    )
-  );
 }

@@ -1,0 +1,187 @@
+/**
+ * How a handler is called: what becomes of its promise and of its error, and what its progress means for the channel. Whose turn
+ * it is, is the business of `loop.ts`.
+ *
+ * @module
+ */
+
+import {
+  type Channel,
+  DEAD,
+  type Direction,
+  ENDING,
+  isPromise,
+  quietly,
+  READ,
+  type Registration,
+  type Selector,
+  turn,
+  WRITE,
+} from "./channel_map.ts";
+import { describeError, ExitNow } from "./errors.ts";
+
+/** Calls one handler; what it throws goes to `handleError` right after it. */
+export function run(
+  selector: Selector,
+  registration: Registration,
+  direction: Direction | null,
+  event: (channel: Channel) => void | Promise<void>,
+): void {
+  if (direction !== null) {
+    registration.clear(direction.progress);
+  }
+  turn.current = registration;
+  let result: void | Promise<void> = undefined;
+  let threw = true;
+  try {
+    result = event(registration.channel);
+    threw = false;
+  } catch (error) {
+    report(selector, registration, error);
+  } finally {
+    turn.current = null;
+    if (!isPromise(result)) settle(registration, direction, threw);
+    turn.flush();
+  }
+  if (!isPromise(result)) return;
+  if (direction !== null) registration.hold(direction);
+  follow(selector, registration, result, (error) => {
+    if (direction !== null) registration.release(direction);
+    if (error !== undefined) registration.selector.reject(registration, error);
+    settle(registration, direction, error !== undefined);
+  });
+}
+
+/** Counts a promise as unsettled until it settles; `done` gets the error it was rejected with. */
+function follow(
+  selector: Selector,
+  registration: Registration,
+  promise: PromiseLike<void>,
+  done: (error: unknown) => void,
+): void {
+  registration.unsettled++;
+  selector.unsettled++;
+  const settled = (error: unknown) => {
+    registration.unsettled--;
+    selector.unsettled--;
+    done(error);
+    // Its handleClose may have waited for this, and the loop for the last one.
+    if (registration.has(ENDING)) registration.selector.dueClose(registration);
+    selector.notify();
+  };
+  promise.then(
+    () => settled(undefined),
+    (error) => settled(error ?? new TypeError(`Rejected with ${error}`)),
+  );
+}
+
+/** Draws the consequences of a handler's run. */
+function settle(
+  registration: Registration,
+  direction: Direction | null,
+  threw: boolean,
+): void {
+  // Not the one that called the handler: the channel may have changed over.
+  const { selector, socket } = registration;
+  if (registration.unsettled === 0) socket?.reclaim();
+  if (direction === null || registration.has(direction.progress)) {
+    selector.progressed = true;
+    if (direction !== READ) registration.clear(READ.parked);
+    if (direction !== WRITE) registration.clear(WRITE.parked);
+  }
+  if (
+    direction !== null &&
+    (threw || !registration.has(direction.progress))
+  ) {
+    const ready = direction === READ
+      ? socket!.waiting && !socket!.atEnd
+      : registration.has(direction.open);
+    if (ready && !registration.has(direction.retired)) {
+      selector.park(registration, direction);
+    }
+  }
+  selector.examine(registration);
+}
+
+/** Hands an error to the channel; `ExitNow` goes to the caller of the loop. */
+export function report(
+  selector: Selector,
+  registration: Registration,
+  error: unknown,
+): void {
+  if (error instanceof ExitNow) throw error;
+  selector.counters.errors++;
+  try {
+    const result = registration.channel.handleError(error);
+    if (!isPromise(result)) return;
+    follow(selector, registration, result, (second) => {
+      if (second instanceof ExitNow) selector.reject(registration, second);
+      else if (second !== undefined) giveUp(registration, second);
+    });
+  } catch (second) {
+    if (second instanceof ExitNow) throw second;
+    giveUp(registration, second);
+  }
+}
+
+/** `handleError` itself failed: the channel ends, but a listener goes on. */
+function giveUp(registration: Registration, error: unknown): void {
+  const { channel } = registration;
+  logFailure(registration, "handleError", error);
+  // A dispatcher that was opened again is another channel.
+  if (channel.accepting || registration.has(DEAD)) return;
+  quietly(() => channel.disconnect({ kind: "error", error }));
+}
+
+function logFailure(
+  registration: Registration,
+  handler: string,
+  error: unknown,
+): void {
+  const { channel } = registration;
+  let name = "a channel that cannot be shown";
+  quietly(() => name = Deno.inspect(channel));
+  quietly(() =>
+    channel.logInfo(
+      `exception in ${handler} of ${name} (${describeError(error)})`,
+      "error",
+    )
+  );
+}
+
+/** Calls `handleClose`; what it throws is logged. Afterwards the socket is closed. */
+export function runClose(
+  selector: Selector,
+  registration: Registration,
+): void {
+  turn.current = registration;
+  let result: void | Promise<void> = undefined;
+  try {
+    result = registration.channel.handleCloseEvent();
+  } catch (error) {
+    if (error instanceof ExitNow) throw error;
+    logFailure(registration, "handleClose", error);
+  } finally {
+    turn.current = null;
+    selector.progressed = true;
+    if (!isPromise(result)) closeAfter(registration);
+    turn.flush();
+  }
+  if (!isPromise(result)) return;
+  follow(selector, registration, result, (error) => {
+    if (error instanceof ExitNow) {
+      registration.selector.reject(registration, error);
+    } else if (error !== undefined) {
+      logFailure(registration, "handleClose", error);
+    }
+    selector.progressed = true;
+    closeAfter(registration);
+  });
+}
+
+/** After `handleClose` the socket that ended is closed, if the handler did not see to it. */
+function closeAfter(registration: Registration): void {
+  if (registration.has(DEAD)) return;
+  quietly(() => registration.channel.close());
+  registration.destroy();
+}

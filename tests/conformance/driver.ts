@@ -1,0 +1,486 @@
+/**
+ * Runs the conformance scenarios on this repository's module, as driver.py runs
+ * them on CPython's asyncore. README.md says what the words of scenarios.json
+ * mean and how a trace is folded.
+ *
+ *     deno run -A tests/conformance/driver.ts [--only TEXT]
+ *
+ * prints the traces as JSON.
+ *
+ * @module
+ */
+
+import {
+  ChannelMap,
+  closeAll,
+  Dispatcher,
+  DispatcherWithSend,
+  ExitNow,
+  loop,
+  poll,
+} from "../../mod.ts";
+import { act, Boom, type Channel, type Stage } from "./actions.ts";
+import { bytesOf, isPatterned, patterned } from "./bytes.ts";
+import { Fence, Peers } from "./peers.ts";
+import {
+  type Action,
+  type ChannelSpec,
+  type Mode,
+  type Scenario,
+  SCENARIOS,
+  type Trace,
+  type Traces,
+} from "./scenario.ts";
+
+/** Milliseconds; reached only by a scenario that hangs, which is a failure. */
+const DEADLINE = 30_000;
+/** A scenario has settled after so many passes without a new line. */
+const QUIET_PASSES = 8;
+/** And does not settle if that has not happened by then. */
+const MAX_PASSES = 400;
+/** See README.md: folded, because the number of passes does not matter. */
+const REPEATABLE = new Set([
+  "read",
+  "write",
+  "accept",
+  "log warning: unhandled read event",
+  "log warning: unhandled write event",
+]);
+
+/** What `call` prints. */
+function printed(call: () => void): string {
+  const { log, error } = console;
+  let text = "";
+  console.log = console.error = (line: string) => text += line;
+  try {
+    call();
+  } finally {
+    console.log = log;
+    console.error = error;
+  }
+  return text;
+}
+
+/** Methods that put what is logged into the trace. */
+function logMethods(
+  Base: typeof Dispatcher,
+  trace: (what: string) => void,
+): Record<string, unknown> {
+  return {
+    log(this: Dispatcher, message: string) {
+      trace(`log ${printed(() => Base.prototype.log.call(this, message))}`);
+    },
+    logInfo(this: Dispatcher, message: string, type?: string) {
+      const text = printed(() =>
+        Base.prototype.logInfo.call(this, message, type)
+      );
+      // Of an error only that it is one: its text names code.
+      if (text.startsWith("error: ")) trace("log error");
+      else if (text !== "") trace(`log ${text}`);
+    },
+  };
+}
+
+/** A `close()` that fails after it has done its work. */
+function closeMethod(
+  Base: typeof Dispatcher,
+  message: string,
+): Record<string, unknown> {
+  return {
+    close(this: Dispatcher) {
+      Base.prototype.close.call(this);
+      throw new Boom(message);
+    },
+  };
+}
+
+/** One run of one scenario. */
+class World implements Stage {
+  readonly lines: string[] = [];
+  /** Errors that both drivers merely call "failure". */
+  readonly failures: string[] = [];
+  readonly #scenario: Scenario;
+  readonly #usePoll: boolean;
+  readonly #fence: Fence;
+  readonly folder: string;
+  /** Channel -> the repeatable lines since its last line of another kind. */
+  readonly #recent = new Map<string, Set<string>>();
+  readonly flags: Record<string, boolean>;
+  readonly #maps = new Map<string, ChannelMap>();
+  #map: ChannelMap;
+  readonly #channels = new Map<string, Channel>();
+  readonly #labels = new Map<unknown, string>();
+  readonly #peers: Peers;
+  readonly #late = new AbortController();
+
+  private constructor(
+    scenario: Scenario,
+    mode: Mode,
+    fence: Fence,
+    folder: string,
+  ) {
+    this.#scenario = scenario;
+    this.#usePoll = mode === "poll";
+    this.#fence = fence;
+    this.folder = folder;
+    this.flags = { ...scenario.flags };
+    this.#map = this.#useMap("main");
+    this.#peers = new Peers(
+      folder,
+      (who, what) => this.trace(who, what),
+      (target) => this.addressOf(target),
+    );
+  }
+
+  static async run(scenario: Scenario, mode: Mode): Promise<World> {
+    const folder = await Deno.makeTempDir();
+    const world = new World(scenario, mode, await Fence.open(), folder);
+    const timer = setTimeout(() => world.#giveUp(), DEADLINE);
+    try {
+      for (const [subject, ...action] of scenario.steps) {
+        await world.#step(subject, action);
+        await world.#fence.passThrough();
+      }
+    } catch (cause) {
+      throw new Error(
+        `Cannot run the scenario: ${cause}; so far ${
+          JSON.stringify(world.lines)
+        }`,
+        { cause },
+      );
+    } finally {
+      clearTimeout(timer);
+      await world.#tidy();
+    }
+    return world;
+  }
+
+  /** Ends every wait of the scenario. */
+  #giveUp(): void {
+    this.#late.abort(new Error("It took too long"));
+    this.#peers.close();
+  }
+
+  async #tidy(): Promise<void> {
+    // Peers first, so that no channel lingers for one.
+    this.#peers.close();
+    for (const map of this.#maps.values()) {
+      await closeAll({ map, ignoreAll: true });
+    }
+    // Not in a map: taken out, or never in one.
+    for (const { dispatcher } of this.#channels.values()) dispatcher.abort();
+    this.#fence.close();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+
+  // The trace.
+
+  trace(who: string, what: string): void {
+    const recent = this.#recent.get(who) ?? new Set();
+    this.#recent.set(who, recent);
+    if (!REPEATABLE.has(what)) recent.clear();
+    else if (recent.has(what)) return;
+    else recent.add(what);
+    this.lines.push(`${who} ${what}`);
+  }
+
+  /** The words that both drivers have for an error. */
+  #describe(error: unknown): string {
+    if (error instanceof Boom) return error.message;
+    if (error instanceof ExitNow) return "ExitNow";
+    if (error instanceof Deno.errors.ConnectionRefused) return "refused";
+    if (error instanceof Deno.errors.ConnectionReset) return "reset";
+    if (error instanceof Deno.errors.BrokenPipe) return "reset";
+    if (error instanceof Deno.errors.NotFound) return "not found";
+    if (error instanceof Deno.errors.WouldBlock) return "would block";
+    if (error instanceof AggregateError) {
+      return error.errors.map((each) => this.#describe(each)).join(", ");
+    }
+    this.failures.push(error instanceof Error ? `${error.stack}` : `${error}`);
+    return "failure";
+  }
+
+  // Steps.
+
+  async #step(subject: string, action: Action): Promise<void> {
+    const { channels } = this.#scenario;
+    if (subject === "loop") return await this.#loopStep(action);
+    if (!(subject in channels) && !this.#channels.has(subject)) {
+      return await this.#peers.step(subject, action);
+    }
+    if (action[0] === "pair") {
+      // The channel adopts the near end of a new connection; its far end is the peer.
+      const [, peer, family] = action as [string, string, string?];
+      this.newChannel(subject, await this.#peers.connectPair(peer, family));
+      return;
+    }
+    try {
+      act(this, this.channel(subject), [action]);
+    } catch (error) {
+      this.trace(subject, `raised ${this.#describe(error)}`);
+    }
+  }
+
+  async #loopStep([verb, ...args]: Action): Promise<void> {
+    switch (verb) {
+      case "pass":
+        return await this.#caught(() => this.#passes(Number(args[0] ?? 1)));
+      case "settle":
+        return await this.#caught(() => this.#settle());
+      case "run":
+        return await this.#caught(() =>
+          this.#run(args[0] as number | undefined)
+        );
+      case "closeAll": {
+        const ignoreAll = args[0] === true;
+        return await this.#caught(() =>
+          closeAll({ map: this.#map, ignoreAll })
+        );
+      }
+      case "channels":
+        return this.#traceChannels();
+      case "map":
+        this.#map = this.#useMap(args[0] as string);
+        return;
+      case "set":
+        this.flags[args[0] as string] = args[1] as boolean;
+        // Code outside a handler that changes what a predicate sees says so.
+        this.#map.wake();
+        return;
+      case "drain":
+        return await this.#drain(args[0] as string, Number(args[1]));
+      case "feed":
+        return await this.#feed(
+          args[0] as string,
+          Number(args[1]),
+          args[2] as string,
+        );
+      default:
+        throw new TypeError(`Cannot run the loop: no verb "${verb}"`);
+    }
+  }
+
+  async #caught(serve: () => Promise<void>): Promise<void> {
+    try {
+      await serve();
+    } catch (error) {
+      this.#late.signal.throwIfAborted();
+      if (error instanceof ExitNow) this.trace("loop", "ExitNow");
+      else this.trace("loop", `raised ${this.#describe(error)}`);
+    }
+  }
+
+  async onePass(): Promise<void> {
+    this.#late.signal.throwIfAborted();
+    await poll(0, this.#map, { usePoll: this.#usePoll });
+  }
+
+  async #passes(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      await this.onePass();
+      await this.#fence.passThrough();
+    }
+  }
+
+  async #settle(): Promise<void> {
+    let quiet = 0;
+    for (let i = 0; i < MAX_PASSES; i++) {
+      const before = this.lines.length;
+      await this.#passes(1);
+      quiet = this.lines.length === before ? quiet + 1 : 0;
+      if (quiet === QUIET_PASSES) return;
+    }
+    this.#late.abort(new Error("It does not settle"));
+    this.#late.signal.throwIfAborted();
+  }
+
+  async #run(count = Infinity): Promise<void> {
+    await loop({
+      timeout: 50,
+      usePoll: this.#usePoll,
+      map: this.#map,
+      count,
+      signal: this.#late.signal,
+    });
+    this.#late.signal.throwIfAborted();
+    this.trace("loop", "ended");
+  }
+
+  #traceChannels(): void {
+    const names = [...this.#map].map((each) => this.#labels.get(each)).sort();
+    this.trace("loop", ["channels", ...names].join(" "));
+  }
+
+  #useMap(name: string): ChannelMap {
+    const map = this.#maps.get(name) ?? new ChannelMap();
+    this.#maps.set(name, map);
+    return map;
+  }
+
+  /** Serves until `done`, which something else brings about, is settled. */
+  async #serveUntil(done: Promise<unknown>): Promise<void> {
+    let settled = false;
+    const settle = () => {
+      settled = true;
+    };
+    done.then(settle, settle);
+    while (!settled) await this.onePass();
+  }
+
+  async #drain(name: string, size: number): Promise<void> {
+    let intact = true;
+    const reading = this.#peers.receive(name, size, (piece, start) => {
+      intact &&= isPatterned(piece, start);
+    });
+    await this.#serveUntil(reading);
+    await reading;
+    this.trace(name, `got ${size} bytes ${intact ? "intact" : "damaged"}`);
+  }
+
+  async #feed(name: string, size: number, reader: string): Promise<void> {
+    const channel = this.channel(reader);
+    const writing = this.#peers.send(name, patterned(size));
+    await this.#serveUntil(writing);
+    await writing;
+    while (channel.total < size) await this.onePass();
+  }
+
+  /** Where a channel or a peer listens; "nobody" and "nowhere" are places where none does. */
+  addressOf(target: string): Deno.NetAddr | Deno.UnixAddr {
+    if (target === "nobody") {
+      // The near end of an open connection: the port is taken, so nobody else can listen there.
+      return this.#fence.near.localAddr as Deno.NetAddr;
+    }
+    if (target === "nowhere") {
+      return { transport: "unix", path: `${this.folder}/nowhere.sock` };
+    }
+    const channel = this.#channels.get(target);
+    const address = channel?.dispatcher.addr ?? this.#peers.address(target);
+    if (address === undefined) {
+      throw new TypeError(`Cannot find listener: nobody is named "${target}"`);
+    }
+    return address as Deno.NetAddr | Deno.UnixAddr;
+  }
+
+  // Channels.
+
+  channel(name: string): Channel {
+    return this.#channels.get(name) ?? this.newChannel(name);
+  }
+
+  /** Makes the channel `name`, or its second, third … instance, named name2, name3 … */
+  newChannel(name: string, conn: Deno.Conn | null = null): Channel {
+    const spec = this.#scenario.channels[name];
+    if (spec === undefined) {
+      throw new TypeError(`Cannot make channel: none is named "${name}"`);
+    }
+    let label = name;
+    for (let i = 2; this.#channels.has(label); i++) label = `${name}${i}`;
+    const Base = spec.type === "with_send" ? DispatcherWithSend : Dispatcher;
+    const Class = this.#classOf(Base, label, spec);
+    const channel: Channel = {
+      label,
+      dispatcher: new Class(conn, { map: this.#map }),
+      buffer: bytesOf(spec.buffer),
+      total: 0,
+      intact: true,
+      ran: new Set(),
+    };
+    this.#channels.set(label, channel);
+    this.#labels.set(channel.dispatcher, label);
+    return channel;
+  }
+
+  /** A channel's class: with only what the scenario overrides, for the other methods are under test, too. */
+  #classOf(
+    Base: typeof Dispatcher,
+    label: string,
+    spec: ChannelSpec,
+  ): typeof Dispatcher {
+    const Class = class extends Base {};
+    const methods = {
+      ...logMethods(Base, (what) => this.trace(label, what)),
+      ...this.#handlers(label, spec.on ?? {}),
+      ...this.#predicates(label, spec),
+      ...spec.closeRaises && closeMethod(Base, spec.closeRaises),
+    };
+    for (const [name, value] of Object.entries(methods)) {
+      Object.defineProperty(Class.prototype, name, { value, writable: true });
+    }
+    if (!spec.logsAll) return Class;
+    return class extends Class {
+      override ignoreLogTypes = new Set<string>();
+    };
+  }
+
+  #handlers(
+    label: string,
+    on: NonNullable<ChannelSpec["on"]>,
+  ): Record<string, unknown> {
+    const methods: Record<string, unknown> = {};
+    for (const [event, actions] of Object.entries(on)) {
+      const play = (what: string, conn?: Deno.Conn) => {
+        this.trace(label, what);
+        act(this, this.channel(label), actions, conn);
+      };
+      const name = `handle${event[0]!.toUpperCase()}${event.slice(1)}`;
+      if (event === "accepted") {
+        methods[name] = (conn: Deno.Conn) => play(event, conn);
+      } else if (event === "error") {
+        methods[name] = (error: unknown) =>
+          play(`error ${this.#describe(error)}`);
+      } else methods[name] = () => play(event);
+    }
+    return methods;
+  }
+
+  #predicates(label: string, spec: ChannelSpec): Record<string, unknown> {
+    const methods: Record<string, unknown> = {};
+    for (const predicate of ["readable", "writable"] as const) {
+      const rule = spec[predicate];
+      if (rule === undefined) continue;
+      methods[predicate] = () => this.#answer(label, rule);
+    }
+    return methods;
+  }
+
+  #answer(label: string, rule: boolean | string): boolean {
+    if (typeof rule === "boolean") return rule;
+    const channel = this.channel(label);
+    if (rule === "buffer") return channel.buffer.length > 0;
+    if (rule.startsWith("flag:")) return this.flags[rule.slice(5)]!;
+    if (rule !== "exit" && !rule.startsWith("raise:")) {
+      throw new TypeError(`Cannot answer: no predicate "${rule}"`);
+    }
+    if (channel.ran.has(rule)) return true;
+    channel.ran.add(rule);
+    throw rule === "exit" ? new ExitNow() : new Boom(rule.slice(6));
+  }
+}
+
+/**
+ * Runs a scenario on our module.
+ *
+ * @returns Its trace, and the errors of which the trace only says "failure".
+ * @throws {Error} If the scenario hangs or does not settle.
+ */
+export async function runScenario(
+  scenario: Scenario,
+  mode: Mode,
+): Promise<{ trace: Trace; failures: readonly string[] }> {
+  const { lines, failures } = await World.run(scenario, mode);
+  return { trace: lines, failures };
+}
+
+if (import.meta.main) {
+  const only = Deno.args[0] === "--only" ? Deno.args[1] ?? "" : "";
+  const traces: Record<string, Traces> = {};
+  for (const scenario of SCENARIOS) {
+    if (!scenario.name.includes(only)) continue;
+    const { trace: select } = await runScenario(scenario, "select");
+    const { trace: poll } = await runScenario(scenario, "poll");
+    const same = JSON.stringify(select) === JSON.stringify(poll);
+    traces[scenario.name] = same ? { both: select } : { select, poll };
+  }
+  console.log(JSON.stringify({ deno: Deno.version.deno, traces }, null, 2));
+}

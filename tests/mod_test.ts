@@ -1,0 +1,149 @@
+import { assertEquals } from "@std/assert";
+import * as mod from "../mod.ts";
+import { visit } from "./syntax.ts";
+
+/** What the package exports: values. */
+const VALUES = [
+  "ChannelMap",
+  "Dispatcher",
+  "DispatcherWithSend",
+  "ExitNow",
+  "channelMap",
+  "closeAll",
+  "loop",
+  "poll",
+];
+
+/** What the package exports: types. */
+const TYPES = [
+  "Address",
+  "Channel",
+  "ChannelMapOptions",
+  "Clock",
+  "CloseAllOptions",
+  "CloseKind",
+  "CloseReason",
+  "Counters",
+  "DispatcherOptions",
+  "Family",
+  "ListenerSocket",
+  "LoopOptions",
+  "Network",
+  "PollOptions",
+  "Socket",
+  "SocketAddress",
+  "SocketListener",
+  "StreamSocket",
+  "Timer",
+];
+
+/** The public and protected members of every dispatcher. */
+const DISPATCHER = [
+  "abort",
+  "accept",
+  "accepting",
+  "addChannel",
+  "addr",
+  "bind",
+  "bytesRead",
+  "bytesWritten",
+  "close",
+  "closing",
+  "connect",
+  "connected",
+  "connecting",
+  "createSocket",
+  "debug",
+  "delChannel",
+  "disconnect",
+  "handleAccept",
+  "handleAccepted",
+  "handleClose",
+  "handleCloseEvent",
+  "handleConnect",
+  "handleConnectEvent",
+  "handleEof",
+  "handleError",
+  "handleExpt",
+  "handleExptEvent",
+  "handleRead",
+  "handleReadEvent",
+  "handleWrite",
+  "handleWriteEvent",
+  "ignoreLogTypes",
+  "lingerTimeout",
+  "listen",
+  "localAddr",
+  "log",
+  "logInfo",
+  "readable",
+  "recv",
+  "recvInto",
+  "recvView",
+  "remoteAddr",
+  "room",
+  "send",
+  "sendBufferSize",
+  "setKeepAlive",
+  "setNoDelay",
+  "setReuseAddr",
+  "shutdown",
+  "signal",
+  "wake",
+  "writable",
+];
+
+/** Members that are symbols. */
+const DISPATCHER_SYMBOLS = [
+  "Symbol(Deno.customInspect)",
+  "Symbol(Symbol.dispose)",
+];
+
+/** The members of an instance and its classes, sorted; those of Object apart. */
+function members(instance: object): { names: string[]; symbols: string[] } {
+  const keys = new Set<string | symbol>();
+  for (
+    let at = instance;
+    at !== Object.prototype;
+    at = Object.getPrototypeOf(at)
+  ) {
+    for (const key of Reflect.ownKeys(at)) keys.add(key);
+  }
+  keys.delete("constructor");
+  return {
+    names: [...keys].filter((key) => typeof key === "string").sort(),
+    symbols: [...keys].filter((key) => typeof key === "symbol")
+      .map(String).sort(),
+  };
+}
+
+Deno.test("mod.ts exports the values it is meant to", () => {
+  assertEquals(Object.keys(mod).sort(), VALUES);
+});
+
+Deno.test("mod.ts holds named re-exports only", () => {
+  const exported: string[] = [];
+  visit("mod.ts", {
+    "Program > :not(ExportNamedDeclaration)"(node) {
+      throw new Error(`mod.ts has a ${node.type}`);
+    },
+    ExportSpecifier({ exported: name }) {
+      exported.push(name.type === "Identifier" ? name.name : name.value);
+    },
+  });
+  assertEquals(exported.sort(), [...VALUES, ...TYPES].sort());
+});
+
+Deno.test("Dispatcher has the members it is meant to, and leaves all other names to subclasses", () => {
+  assertEquals(members(new mod.Dispatcher()), {
+    names: DISPATCHER,
+    symbols: DISPATCHER_SYMBOLS,
+  });
+});
+
+Deno.test("DispatcherWithSend has the members of Dispatcher", () => {
+  assertEquals(members(new mod.DispatcherWithSend()), {
+    names: DISPATCHER,
+    symbols: DISPATCHER_SYMBOLS,
+  });
+});
