@@ -215,8 +215,7 @@ export class Batch {
 
   /** Empties the list. */
   clear(): void {
-    this.#items.fill(undefined, 0, this.length);
-    this.length = 0;
+    while (this.length > 0) this.#items[--this.length] = undefined;
   }
 
   sort(order: (registration: Registration) => number): void {

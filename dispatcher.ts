@@ -663,9 +663,13 @@ export class Dispatcher implements Disposable {
       if (isPromise(result) || !this.#continues(registration)) return result;
       if (!registration.free(WRITE) || !askWritable(this)) return;
     }
-    // More of the default would change nothing, and cost a pass each time.
-    if (isOwn(this.handleWrite)) this.#registration!.set(WRITE.retired);
-    return this.handleWrite();
+    const registration = this.#registration!;
+    const result = this.handleWrite();
+    // More of the library's own would change nothing, and cost a pass each time.
+    if (!registration.has(WRITE.progress) && isOwn(this.handleWrite)) {
+      registration.set(WRITE.retired);
+    }
+    return result;
   }
 
   /** The connection is there: leads to `handleConnect`. */
@@ -963,10 +967,14 @@ export class Dispatcher implements Disposable {
     const atEnd = stream.atEnd;
     if (!atEnd || !this.#endServed) {
       this.#endServed = atEnd;
-      // More of the default would change nothing: the data stays.
-      if (!atEnd && isOwn(this.handleRead)) registration.set(READ.retired);
       const result = this.handleRead();
-      if (!atEnd) return result;
+      if (!atEnd) {
+        // More of the library's own would change nothing: the data stays.
+        if (!registration.has(READ.progress) && isOwn(this.handleRead)) {
+          registration.set(READ.retired);
+        }
+        return result;
+      }
       if (isPromise(result)) {
         return result.then(() => this.#finishReading(registration));
       }

@@ -38,7 +38,7 @@ import { report, run, runClose } from "./handling.ts";
  * A chain of passes yields to timers and other I/O after this many milliseconds: Deno's operations yield by themselves every
  * 128, code that uses none does not.
  */
-const TURN = 4;
+const TURN = 5;
 
 /** The pause after a sweep, in durations of that sweep: sweeping takes 5 % of the time at most. */
 const SWEEP_PAUSE = 20;
@@ -483,10 +483,16 @@ function sweep(selector: Selector): void {
       examine(selector, registration);
     }
   } finally {
-    // After an ExitNow.
+    // After an ExitNow the rest is still to be swept.
+    if (i < batch.length) {
+      selector.progressed ||= progressed;
+      selector.roomMade = true;
+    }
     for (; i < batch.length; i++) {
-      batch.at(i).clear(SWEEPING);
-      batch.at(i).selector.sweepLater(batch.at(i));
+      const registration = batch.at(i);
+      if (registration.selector !== selector) continue;
+      registration.clear(SWEEPING);
+      selector.sweepLater(registration);
     }
   }
   const end = clock.now();
@@ -538,15 +544,11 @@ function examineFailed(selector: Selector, registration: Registration): void {
     if (socket!.waiting) return selector.reads.push(registration);
     registration.failing = "reading";
     startRead(registration);
-    // Two hops: the first may come in the same turn, before the read was tried.
-    const { clock } = selector;
-    clock.defer(() =>
-      clock.defer(() => {
-        if (registration.failing !== "reading") return;
-        registration.failing = "over";
-        registration.selector.examine(registration);
-      })
-    );
+    selector.clock.defer(() => {
+      if (registration.failing !== "reading") return;
+      registration.failing = "over";
+      registration.selector.examine(registration);
+    });
   } else if (registration.has(ACTIVE)) selector.except(registration);
 }
 
@@ -563,24 +565,30 @@ function wants(
   direction: Direction,
 ): boolean {
   const { channel } = registration;
-  if (!registration.free(direction) || !registration.has(ACTIVE)) return false;
-  if (registration.has(ENDING) && registration.endPass !== selector.pass) {
-    return false;
-  }
+  if (!askable(selector, registration, direction)) return false;
   try {
     const answer = direction === READ
       ? askReadable(channel)
       : askWritable(channel);
-    if (!answer) {
-      const asked = direction === READ ? channel.readable : channel.writable;
-      if (!isOwn(asked)) selector.sweepLater(registration);
-    }
     // The predicate may have closed the channel.
-    return answer && registration.free(direction) && registration.has(ACTIVE);
+    if (answer) return askable(selector, registration, direction);
   } catch (error) {
     report(selector, registration, error);
-    return false;
   }
+  const asked = direction === READ ? channel.readable : channel.writable;
+  if (!isOwn(asked)) selector.sweepLater(registration);
+  return false;
+}
+
+/** Whether a direction may be asked. */
+function askable(
+  selector: Selector,
+  registration: Registration,
+  direction: Direction,
+): boolean {
+  if (!registration.free(direction) || !registration.has(ACTIVE)) return false;
+  // After an end of file the write event of that pass still comes.
+  return !registration.has(ENDING) || registration.endPass === selector.pass;
 }
 
 // Serving.

@@ -8,6 +8,7 @@
 
 import net from "node:net";
 import { once } from "node:events";
+import { systemClock } from "../clock.ts";
 import {
   type ChannelMap,
   type Clock,
@@ -24,19 +25,23 @@ const DEADLINE = 10_000;
 const TOO_LATE = "What was waited for did not come in time";
 
 /** Waits for a promise, but not for ever. */
-export async function within<T>(promise: Promise<T>): Promise<T> {
-  let timer;
-  const deadline = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(TOO_LATE)),
-      DEADLINE,
-    );
-  });
-  try {
-    return await Promise.race([promise, deadline]);
-  } finally {
-    clearTimeout(timer);
-  }
+export function within<T>(promise: Promise<T>): Promise<T> {
+  const deadline = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => deadline.reject(new Error(TOO_LATE)),
+    DEADLINE,
+  );
+  return owned(
+    Promise.race([promise, deadline.promise]).finally(() =>
+      clearTimeout(timer)
+    ),
+  );
+}
+
+/** A test that failed before it waited for this has told enough. */
+function owned<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 /** Gives everybody else `n` turns of the event loop. */
@@ -59,16 +64,12 @@ export async function until(done: () => boolean): Promise<void> {
  * Runs `loop()` under a deadline. A pass waits for as long as it takes, so
  * that no timeout makes up for a wake-up that is missing.
  */
-export async function run(
+export function run(
   map: ChannelMap,
   options: Omit<LoopOptions, "map"> = {},
 ): Promise<void> {
-  try {
-    await within(loop({ map, timeout: Infinity, ...options }));
-  } catch (error) {
-    await cutOff(map, error);
-    throw error;
-  }
+  const served = within(loop({ map, timeout: Infinity, ...options }));
+  return owned(served.catch((error) => cutOff(map, error)));
 }
 
 /** Serves a map pass by pass until `done()`, under a deadline. */
@@ -79,20 +80,19 @@ export async function serveUntil(
   const served = (async () => {
     while (!done() && map.size > 0) await poll(Infinity, map);
   })();
-  try {
-    await within(served);
-  } catch (error) {
-    await cutOff(map, error);
-    throw error;
-  }
+  await within(served).catch((error) => cutOff(map, error));
   if (!done()) throw new Error("The map is empty before what was waited for");
 }
 
 /** Sees to it that a loop that hangs does not go on into the next test. */
-async function cutOff(map: ChannelMap, error: unknown): Promise<void> {
-  if (!(error instanceof Error && error.message === TOO_LATE)) return;
-  for (const channel of map) if (channel instanceof Dispatcher) channel.abort();
-  await turns();
+async function cutOff(map: ChannelMap, error: unknown): Promise<never> {
+  if (error instanceof Error && error.message === TOO_LATE) {
+    for (const channel of map) {
+      if (channel instanceof Dispatcher) channel.abort();
+    }
+    await turns();
+  }
+  throw error;
 }
 
 /** Bytes of a text. */
@@ -294,8 +294,9 @@ export class StoppedClock implements Clock {
     this.#timers.delete(timer);
   }
 
+  /** The sockets are real: I/O gets in as with the system's clock. */
   defer(run: () => void): void {
-    setImmediate(run);
+    systemClock.defer(run);
   }
 
   idle(): void {}

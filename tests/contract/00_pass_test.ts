@@ -422,3 +422,22 @@ Deno.test("pass: the map's Symbol.asyncDispose closes every channel", async () =
   }
   assertEquals([conn.closed, listener.closed], [true, true]);
 });
+
+Deno.test("pass: a loop that ends leaves no timer, not that of a sweep that was to come", async () => {
+  const world = new World();
+  const a = connected(world, "a");
+  const b = connected(world, "b");
+  await world.serve();
+  b.channel.writable = () => {
+    world.clock.spend(5);
+    return false;
+  };
+  await world.clock.advance(1_000);
+  for (let i = 0; i < 2; i++) {
+    a.conn.deliver("x"); // the second sweep has to wait
+    await settle();
+  }
+  assert(world.clock.timers.some((due) => due < 1_000));
+  await world.stop();
+  assertEquals(world.clock.timers, []);
+});

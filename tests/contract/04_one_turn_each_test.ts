@@ -196,3 +196,21 @@ Deno.test("4 one turn each: a chain of passes of async handlers yields, too", as
   assert(first <= 10, `no macrotask before write ${first}`);
   await world.stop();
 });
+
+Deno.test("4 one turn each: a channel whose handleRead filled the buffer gets no write event in that pass", async () => {
+  for (const usePoll of [false, true]) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a", { sendBufferSize: 10 });
+    conn.onWrite = "wait";
+    await pass(world, usePoll);
+    channel.wantsWrite = true;
+    channel.onRead = () => {
+      channel.recv();
+      channel.note(`read ${channel.say("123456")}`);
+    };
+    conn.deliver("x");
+    await settle();
+    await pass(world, usePoll);
+    assertEquals(world.take(), ["a read 6"]);
+  }
+});

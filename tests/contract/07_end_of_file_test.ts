@@ -396,3 +396,16 @@ Deno.test("7 end of file: it is a read event of one pass with poll(), too", asyn
   assertEquals(world.take(), ["a read ", "a close reset"]);
   assert(conn.closed);
 });
+
+Deno.test("7 end of file: a handleRead that fails at the end, and whose handleError keeps the connection, is followed by handleEof", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  channel.onError = () => channel.note("error");
+  channel.onRead = () => {
+    channel.note("read");
+    throw new Error("mine");
+  };
+  conn.end();
+  await world.serve();
+  assertEquals(world.take(), ["a read", "a error", "a eof", "a close eof"]);
+});

@@ -522,7 +522,8 @@ Deno.test("11 errors: a close() that throws does not end the loop", async () => 
     "b read 1",
     "b read 2",
   ]);
-  a.channel.abort();
+  // handleClose has returned, so the scheduler closes the socket all the same.
+  assertEquals([a.conn.closed, [...world.map]], [true, [b.channel]]);
   await world.stop();
 });
 
@@ -850,4 +851,39 @@ Deno.test("11 errors: a connect that fails at once is told, however it falls int
       await world.stop();
     }
   }
+});
+
+Deno.test("11 errors: an ExitNow of a predicate that was asked by a sweep leaves the others to be asked", async () => {
+  const world = new World();
+  const busy = connected(world, "busy");
+  const a = connected(world, "a");
+  const b = connected(world, "b");
+  const c = connected(world, "c");
+  await poll(0, world.map);
+  await poll(0, world.map);
+  busy.channel.onRead = () => {
+    busy.channel.recv();
+    a.channel.wantsWrite = c.channel.wantsWrite = true;
+    b.channel.writable = () => {
+      b.channel.writable = () => false;
+      throw new ExitNow();
+    };
+  };
+  for (const { channel } of [a, c]) {
+    channel.onWrite = () => {
+      channel.note("write");
+      channel.wantsWrite = false;
+    };
+  }
+  busy.conn.deliver("x");
+  await settle();
+  await poll(Infinity, world.map);
+  await assertRejects(() => poll(Infinity, world.map), ExitNow);
+  const passed = poll(Infinity, world.map);
+  await settle();
+  const { idles } = world.clock;
+  world.map.wake();
+  await passed;
+  assertEquals(world.take().sort(), ["a write", "c write"]);
+  assertEquals(idles, 0);
 });

@@ -563,3 +563,33 @@ Deno.test("12 async handlers: closing in a pending handler ends it all", async (
   await world.served.promise;
   assertEquals([world.take(), conn.closed], [[], true]);
 });
+
+Deno.test("12 async handlers: a view lent to one pending handler outlives another one that settles first", async () => {
+  const world = new World();
+  const reading = new Gate();
+  const { channel, conn } = connected(world, "a");
+  let view = new Uint8Array();
+  channel.onRead = () => {
+    view = channel.recvView();
+    return reading.pass();
+  };
+  channel.onWrite = async () => {
+    channel.wantsWrite = false;
+    await null;
+  };
+  await world.serve();
+  conn.deliver("hello");
+  await settle();
+  channel.wantsWrite = true;
+  channel.wake();
+  await settle();
+  for (let i = 0; i < 20; i++) {
+    const other = connected(world, "b");
+    await settle();
+    other.conn.deliver("XXXXXXXXXX");
+  }
+  await settle();
+  assertEquals(text(view), "hello");
+  await reading.open();
+  await world.stop();
+});

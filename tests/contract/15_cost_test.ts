@@ -348,3 +348,37 @@ Deno.test("15 cost: a pass with 1,000 user predicates asks none of them between 
   assert(asked >= 1_000);
   await world.stop();
 });
+
+Deno.test("15 cost: a predicate of the user's that threw is swept as any other", async () => {
+  for (const name of ["readable", "writable"] as const) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    let broken = true;
+    channel.onError = () => channel.note("error");
+    channel.wantsWrite = true;
+    channel.onWrite = () => {
+      channel.note("write");
+      channel.wantsWrite = false;
+    };
+    channel[name] = () => {
+      if (broken) throw new Error("mine");
+      return name === "readable" || channel.wantsWrite;
+    };
+    conn.deliver("x");
+    await world.serve();
+    world.take();
+    // A plain field, which the handler of another channel sets right.
+    const other = connected(world, "b");
+    other.channel.onRead = () => {
+      other.channel.recv();
+      broken = false;
+    };
+    other.conn.deliver("y");
+    await settle();
+    assertEquals(
+      world.take().filter((event) => event !== "a error"),
+      [name === "readable" ? "a read x" : "a write"],
+    );
+    await world.stop();
+  }
+});

@@ -589,3 +589,30 @@ Deno.test("18 suspending: bytes that are written after a change of maps are coun
   await one.stop();
   await two.stop();
 });
+
+Deno.test("18 suspending: a pass that waits examines an added channel no more: the next one does", async () => {
+  for (const way of ["new", "added again"]) {
+    const world = new World();
+    connected(world, "other");
+    const a = connected(world, "a");
+    await poll(0, world.map);
+    await poll(0, world.map);
+    a.channel.delChannel();
+    a.conn.deliver("x");
+    const passed = poll(Infinity, world.map);
+    await settle();
+    const made = way === "new" ? connected(world, "b") : a;
+    if (way === "new") made.conn.deliver("x");
+    else a.channel.addChannel();
+    made.channel.asked = { readable: 0, writable: 0 };
+    await passed;
+    assertEquals(
+      [world.take(), made.channel.asked],
+      [[], { readable: 0, writable: 0 }],
+      way,
+    );
+    await poll(Infinity, world.map);
+    assertEquals(world.take(), [`${made.channel.name} read x`], way);
+    a.channel.abort();
+  }
+});
