@@ -62,15 +62,14 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Whether a handler's result is a promise. */
 export function isPromise(result: unknown): result is PromiseLike<void> {
-  return result !== undefined && result !== null &&
-    typeof (result as PromiseLike<void>).then === "function";
+  return typeof result === "object" && result !== null && "then" in result;
 }
 
 function checkAnswer(answer: unknown, name: string): boolean {
   if (answer === true || answer === false) return answer;
   if (!isPromise(answer)) return Boolean(answer);
   // Its rejection, if it comes, is beside the point: the predicate itself is wrong.
-  answer.then(undefined, () => {});
+  Promise.resolve(answer).catch(() => {});
   throw new TypeError(`Cannot use ${name}(): it returned a promise`);
 }
 
@@ -198,6 +197,8 @@ export const EXCEPTIONAL: number = 1 << 17;
 export const ENDING: number = 1 << 18;
 /** `handleClose` was called. */
 export const CLOSE_SERVED: number = 1 << 19;
+/** Reading is parked because it failed: room to write is no reason to try it again. */
+export const READ_THREW: number = 1 << 20;
 
 /** A list that keeps its memory when it is emptied: an array whose length is set to 0 gives it away. */
 export class Batch {
@@ -238,11 +239,10 @@ export class Queue {
     this.#next.push(registration);
   }
 
-  /** Takes everything; the result is good until the next time. */
+  /** Takes everything. Whoever takes it clears it, so that nobody is kept in memory, before taking the next. */
   take(): Batch {
     const batch = this.#next;
     this.#next = this.#taken;
-    this.#next.clear();
     this.#taken = batch;
     return batch;
   }
@@ -385,7 +385,8 @@ export class Registration implements SocketListener {
     if (this.has(ARMED) && (this.has(WRITE.retired) || !this.has(WRITE.open))) {
       return;
     }
-    this.unpark();
+    if (this.has(READ_THREW)) this.clear(WRITE.parked);
+    else this.unpark();
     selector.examine(this);
   }
 
@@ -461,13 +462,14 @@ export class Registration implements SocketListener {
 
   /** Serves a parked channel again. */
   unpark(): void {
-    this.clear(READ.parked | WRITE.parked);
+    this.clear(READ.parked | WRITE.parked | READ_THREW);
   }
 
   /** The connection has ended; after an end of file the write event of this pass still comes. */
   end(endOfFile: boolean): void {
     if (this.has(ENDING)) return;
     this.set(ENDING);
+    this.selector.progressed = true;
     if (endOfFile) this.endPass = this.selector.pass;
     this.selector.dueClose(this);
     this.onEnd?.();
@@ -495,12 +497,12 @@ export class Registration implements SocketListener {
     this.selector.notify();
   }
 
-  /** The socket was closed by us: no more events. */
+  /** The socket is being closed by us: no more events. */
   close(): void {
     this.set(DEAD);
     this.selector.counters.closes++;
+    this.selector.progressed = true;
     this.delete();
-    this.onEnd?.();
   }
 
   /** Closes the socket if the channel's own `close()` did not. */
@@ -508,6 +510,7 @@ export class Registration implements SocketListener {
     if (this.has(DEAD)) return;
     this.socket?.abort();
     this.close();
+    this.onEnd?.();
   }
 }
 
@@ -675,8 +678,8 @@ export class Selector {
         registration.channel.close();
       } catch (error) {
         errors.push(error);
-        registration.destroy();
       }
+      registration.destroy();
     }
     if (this.lingering > 0) {
       await new Promise<void>((resolve) => this.#lingered.push(resolve));
@@ -690,9 +693,10 @@ export class Selector {
 }
 
 /** Runs what a user may have overridden in a place where nobody could be told of its failure. */
-export function quietly(run: () => void): void {
+export function quietly(run: () => unknown): void {
   try {
-    run();
+    const result = run();
+    if (isPromise(result)) Promise.resolve(result).catch(() => {});
   } catch {
     // The failure that is being told counts; a failure to tell it does not.
   }

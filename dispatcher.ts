@@ -32,6 +32,7 @@ import {
   type CloseReason,
   describeError,
   endKind,
+  ExitNow,
 } from "./errors.ts";
 import { formatAddress, parseAddress } from "./sockets/address.ts";
 import type {
@@ -138,7 +139,7 @@ export class Dispatcher implements Disposable {
   #registration: Registration | null = null;
   #stream: StreamSocket | null = null;
   #listener: ListenerSocket | null = null;
-  #state: State = "idle";
+  #phase: State = "idle";
   #family: Family | undefined;
   #addr: Deno.Addr | null = null;
   #reason: { kind: CloseKind; error?: unknown } | null = null;
@@ -187,7 +188,7 @@ export class Dispatcher implements Disposable {
     Object.defineProperty(this.prototype, Symbol.for("Deno.customInspect"), {
       configurable: true,
       value(this: Dispatcher) {
-        return this.#describe();
+        return #map in this ? this.#describe() : "Dispatcher {}";
       },
     });
   }
@@ -429,19 +430,16 @@ export class Dispatcher implements Disposable {
    * itself, writes it, half-closes, and closes at the peer's end of file. Twice is once.
    */
   close(): void {
-    const registration = this.#leave();
-    if (registration === null) return;
     const kind = this.#reason?.kind;
     const lost = kind === "reset" || kind === "timeout" || kind === "limit";
-    this.#listener?.abort();
-    this.#stream?.close(lost ? 0 : this.#lingerTimeout);
+    this.#leave((stream) => stream.close(lost ? 0 : this.#lingerTimeout));
   }
 
   /** Closes at once and drops what waits in the send buffer, also after `close()`. No handler runs any more. */
   abort(): void {
-    this.#leave();
-    this.#listener?.abort();
-    this.#stream?.abort();
+    const stream = this.#stream;
+    this.#leave(() => {});
+    stream?.abort();
   }
 
   /** As {@linkcode Dispatcher.close}. */
@@ -517,7 +515,10 @@ export class Dispatcher implements Disposable {
     this.#debug("removing channel");
   }
 
-  /** Says that something changed which this channel's predicates see: it is asked again. */
+  /**
+   * Says that something changed which this channel's predicates or handlers see: it is asked again, and served again if it was
+   * parked. Two handlers that wake each other each time never rest.
+   */
   wake(): void {
     const registration = this.#registration;
     if (registration === null) return;
@@ -580,7 +581,7 @@ export class Dispatcher implements Disposable {
     try {
       const result = this.handleAccepted(conn, accepted[1]);
       if (!isPromise(result)) return;
-      return result.then(undefined, (error) => {
+      return Promise.resolve(result).catch((error) => {
         network.discard(conn);
         throw error;
       });
@@ -650,7 +651,8 @@ export class Dispatcher implements Disposable {
       const registration = this.#registration!;
       const result = this.handleConnectEvent();
       if (isPromise(result) || !this.#continues(registration)) return result;
-      if (!registration.free(READ) || !askReadable(this)) return;
+      if (!registration.free(READ) || !this.#stream!.waiting) return;
+      if (!askReadable(this)) return;
     }
     return this.#handleRead();
   }
@@ -661,7 +663,8 @@ export class Dispatcher implements Disposable {
       const registration = this.#registration!;
       const result = this.handleConnectEvent();
       if (isPromise(result) || !this.#continues(registration)) return result;
-      if (!registration.free(WRITE) || !askWritable(this)) return;
+      if (!registration.free(WRITE) || !this.#stream!.writeReady) return;
+      if (!askWritable(this)) return;
     }
     const registration = this.#registration!;
     const result = this.handleWrite();
@@ -692,7 +695,7 @@ export class Dispatcher implements Disposable {
     };
     registration.hold(READ);
     registration.hold(WRITE);
-    return result.then(release, (error) => {
+    return Promise.resolve(result).then(release, (error) => {
       release();
       throw error;
     });
@@ -927,10 +930,9 @@ export class Dispatcher implements Disposable {
     const stream = this.#sending(data);
     const ended = this.#state === "closed" || this.#state === "closing";
     if (ended && !this.#peerEnded) return 0;
-    if (data.length === 0) return 0;
-    stream.sendAll(data);
-    this.#registration!.sent();
-    return data.length;
+    const length = stream.sendAll(data);
+    if (length > 0) this.#registration!.sent();
+    return length;
   }
 
   /** The stream to take bytes from, or `null` if none can come any more, or none are asked for. */
@@ -975,9 +977,8 @@ export class Dispatcher implements Disposable {
         }
         return result;
       }
-      if (isPromise(result)) {
-        return result.then(() => this.#finishReading(registration));
-      }
+      // What is left comes with an event of its own.
+      if (isPromise(result)) return result;
     }
     return this.#finishReading(registration);
   }
@@ -985,12 +986,23 @@ export class Dispatcher implements Disposable {
   /** After the read event of the end. */
   #finishReading(registration: Registration): void | Promise<void> {
     if (!this.#continues(registration)) return;
-    registration.clear(READ.open);
     const { readError } = this.#stream!;
     if (readError !== undefined) {
       return this.#end(endKind(readError), readError);
     }
-    return this.handleEof();
+    const finish = () => registration.clear(READ.open);
+    // After an ExitNow the event stays, as that of any handler.
+    const fail = (error: unknown) => {
+      if (!(error instanceof ExitNow)) finish();
+      throw error;
+    };
+    try {
+      const result = this.handleEof();
+      if (isPromise(result)) return Promise.resolve(result).then(finish, fail);
+    } catch (error) {
+      fail(error);
+    }
+    finish();
   }
 
   /** The connection has ended: `handleClose` is due. */
@@ -1001,18 +1013,26 @@ export class Dispatcher implements Disposable {
     this.#registration!.end(kind === "eof");
   }
 
-  /** Leaves the map for good; the registration, if there was an open socket. */
-  #leave(): Registration | null {
+  /** Leaves the map for good. User code, which may open the dispatcher again, comes last. */
+  #leave(closeStream: (stream: StreamSocket) => void): void {
     const registration = this.#registration;
-    if (registration === null || registration.has(DEAD)) return null;
-    this.#debug("closing channel");
+    if (registration === null || registration.has(DEAD)) return;
+    const stream = this.#stream;
     registration.close();
-    this.#setState("closed");
-    return registration;
+    this.#phase = "closed";
+    this.#listener?.abort();
+    if (stream !== null) closeStream(stream);
+    this.#debug("closing channel");
+    registration.onEnd?.();
+  }
+
+  /** A map that is closed closes a socket whose dispatcher's own `close()` did not. */
+  get #state(): State {
+    return this.#registration?.has(DEAD) ? "closed" : this.#phase;
   }
 
   #setState(state: State): void {
-    this.#state = state;
+    this.#phase = state;
     this.#debug(state);
   }
 
@@ -1027,15 +1047,18 @@ export class Dispatcher implements Disposable {
   /** Asks the set of types to ignore, but does not make one for that. */
   #ignores(type: string): boolean {
     peeking = true;
-    const types = this.ignoreLogTypes;
-    peeking = false;
-    return types.has(type);
+    try {
+      return this.ignoreLogTypes.has(type);
+    } finally {
+      peeking = false;
+    }
   }
 
   /** Logs what must not fail: an overridden `logInfo` may. */
   #tell(message: string, type: string): void {
     try {
-      this.logInfo(message, type);
+      const result: unknown = this.logInfo(message, type);
+      if (isPromise(result)) Promise.resolve(result).catch(() => {});
     } catch {
       // What it tells counts; that it could not be told does not.
     }

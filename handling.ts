@@ -13,6 +13,7 @@ import {
   isPromise,
   quietly,
   READ,
+  READ_THREW,
   type Registration,
   type Selector,
   turn,
@@ -45,33 +46,39 @@ export function run(
   }
   if (!isPromise(result)) return;
   if (direction !== null) registration.hold(direction);
-  follow(selector, registration, result, (error) => {
+  follow(registration, result, (failure) => {
     if (direction !== null) registration.release(direction);
-    if (error !== undefined) registration.selector.reject(registration, error);
-    settle(registration, direction, error !== undefined);
+    if (failure !== null) {
+      registration.selector.reject(registration, failure.error);
+    }
+    settle(registration, direction, failure !== null);
   });
 }
 
-/** Counts a promise as unsettled until it settles; `done` gets the error it was rejected with. */
+/** What a promise was rejected with, which may be anything; `null` if it was not. */
+type Failure = { readonly error: unknown } | null;
+
+/** Counts a promise as unsettled until it settles. */
 function follow(
-  selector: Selector,
   registration: Registration,
   promise: PromiseLike<void>,
-  done: (error: unknown) => void,
+  done: (failure: Failure) => void,
 ): void {
+  const { selector } = registration;
   registration.unsettled++;
   selector.unsettled++;
-  const settled = (error: unknown) => {
+  const settled = (failure: Failure) => {
     registration.unsettled--;
     selector.unsettled--;
-    done(error);
+    done(failure);
     // Its handleClose may have waited for this, and the loop for the last one.
     if (registration.has(ENDING)) registration.selector.dueClose(registration);
     selector.notify();
   };
-  promise.then(
-    () => settled(undefined),
-    (error) => settled(error ?? new TypeError(`Rejected with ${error}`)),
+  // Not the promise's own `then`, where it is no promise of the system's but anything with a `then`.
+  Promise.resolve(promise).then(
+    () => settled(null),
+    (error) => settled({ error }),
   );
 }
 
@@ -98,6 +105,7 @@ function settle(
       : registration.has(direction.open);
     if (ready && !registration.has(direction.retired)) {
       selector.park(registration, direction);
+      if (threw && direction === READ) registration.set(READ_THREW);
     }
   }
   selector.examine(registration);
@@ -114,9 +122,10 @@ export function report(
   try {
     const result = registration.channel.handleError(error);
     if (!isPromise(result)) return;
-    follow(selector, registration, result, (second) => {
-      if (second instanceof ExitNow) selector.reject(registration, second);
-      else if (second !== undefined) giveUp(registration, second);
+    follow(registration, result, (failure) => {
+      if (failure !== null) {
+        exitOr(giveUp, registration, failure.error);
+      }
     });
   } catch (second) {
     if (second instanceof ExitNow) throw second;
@@ -124,18 +133,34 @@ export function report(
   }
 }
 
+/** Outside of a pass an `ExitNow` waits for the next one; anything else is for `deal`. */
+function exitOr(
+  deal: (registration: Registration, error: unknown) => void,
+  registration: Registration,
+  error: unknown,
+): void {
+  if (error instanceof ExitNow) {
+    registration.selector.reject(registration, error);
+  } else deal(registration, error);
+}
+
 /** `handleError` itself failed: the channel ends, but a listener goes on. */
 function giveUp(registration: Registration, error: unknown): void {
   const { channel } = registration;
-  logFailure(registration, "handleError", error);
+  logFailure("handleError", registration, error);
   // A dispatcher that was opened again is another channel.
   if (channel.accepting || registration.has(DEAD)) return;
-  quietly(() => channel.disconnect({ kind: "error", error }));
+  try {
+    channel.disconnect({ kind: "error", error });
+  } catch (third) {
+    logFailure("disconnect", registration, third);
+    registration.destroy();
+  }
 }
 
 function logFailure(
-  registration: Registration,
   handler: string,
+  registration: Registration,
   error: unknown,
 ): void {
   const { channel } = registration;
@@ -160,7 +185,7 @@ export function runClose(
     result = registration.channel.handleCloseEvent();
   } catch (error) {
     if (error instanceof ExitNow) throw error;
-    logFailure(registration, "handleClose", error);
+    logCloseFailure(registration, error);
   } finally {
     turn.current = null;
     selector.progressed = true;
@@ -168,20 +193,24 @@ export function runClose(
     turn.flush();
   }
   if (!isPromise(result)) return;
-  follow(selector, registration, result, (error) => {
-    if (error instanceof ExitNow) {
-      registration.selector.reject(registration, error);
-    } else if (error !== undefined) {
-      logFailure(registration, "handleClose", error);
-    }
-    selector.progressed = true;
+  follow(registration, result, (failure) => {
+    if (failure !== null) exitOr(logCloseFailure, registration, failure.error);
+    registration.selector.progressed = true;
     closeAfter(registration);
   });
+}
+
+function logCloseFailure(registration: Registration, error: unknown): void {
+  logFailure("handleClose", registration, error);
 }
 
 /** After `handleClose` the socket that ended is closed, if the handler did not see to it. */
 function closeAfter(registration: Registration): void {
   if (registration.has(DEAD)) return;
-  quietly(() => registration.channel.close());
+  try {
+    registration.channel.close();
+  } catch (error) {
+    exitOr(logCloseFailure, registration, error);
+  }
   registration.destroy();
 }

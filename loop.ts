@@ -161,8 +161,6 @@ export async function loop(options: LoopOptions = {}): Promise<void> {
     throw new RangeError("Cannot run the loop: count is NaN");
   }
   const selector = selectorOf(map);
-  // A loop that counts its passes ends with the map, otherwise with the last byte that is under way.
-  const lingers = count === Infinity;
   await new Serving(selector, {
     timeout,
     usePoll,
@@ -171,7 +169,7 @@ export async function loop(options: LoopOptions = {}): Promise<void> {
     unpark: true,
     left: () =>
       selector.registrations.size > 0 || selector.rejections.length > 0 ||
-      selector.unsettled > 0 || lingers && selector.lingering > 0,
+      selector.unsettled > 0 || selector.lingering > 0,
   }).run();
 }
 
@@ -349,7 +347,7 @@ class Serving {
       return this.#fail(error);
     }
     this.#timedOut = false;
-    if (selector.stirred || this.#aborted) {
+    if (!this.#mayWait) {
       // Not without a microtask: async handlers go on there, and operations that had room complete.
       microtask(this.#finish);
     } else if (timeout === 0) {
@@ -358,6 +356,11 @@ class Serving {
       this.#deadline = now + timeout;
       this.#wait();
     }
+  }
+
+  /** Whether there is nothing to do, but something may come. */
+  get #mayWait(): boolean {
+    return !this.#selector.stirred && !this.#aborted && this.#options.left();
   }
 
   #wait(): void {
@@ -382,8 +385,7 @@ class Serving {
       } catch (error) {
         return this.#fail(error);
       }
-      const stirred = selector.stirred || this.#timedOut || this.#aborted;
-      if (!stirred && this.#options.left()) return this.#wait();
+      if (!this.#timedOut && this.#mayWait) return this.#wait();
     }
     this.#finish();
   };
@@ -455,6 +457,7 @@ function examineQueued(selector: Selector): void {
       registration.clear(EXAMINING);
       selector.examine(registration);
     }
+    batch.clear();
   }
 }
 
@@ -494,6 +497,7 @@ function sweep(selector: Selector): void {
       registration.clear(SWEEPING);
       selector.sweepLater(registration);
     }
+    batch.clear();
   }
   const end = clock.now();
   selector.nextSweep = end + (end - start) * SWEEP_PAUSE;
@@ -566,6 +570,7 @@ function wants(
 ): boolean {
   const { channel } = registration;
   if (!askable(selector, registration, direction)) return false;
+  turn.current = registration;
   try {
     const answer = direction === READ
       ? askReadable(channel)
@@ -574,6 +579,10 @@ function wants(
     if (answer) return askable(selector, registration, direction);
   } catch (error) {
     report(selector, registration, error);
+    selector.park(registration, direction);
+    return false;
+  } finally {
+    turn.current = null;
   }
   const asked = direction === READ ? channel.readable : channel.writable;
   if (!isOwn(asked)) selector.sweepLater(registration);
@@ -624,6 +633,7 @@ function serveByChannel(selector: Selector): void {
   for (const queue of [reads, writes, excepts, closes]) {
     const batch = queue.take();
     for (let i = 0; i < batch.length; i++) ready.add(batch.at(i));
+    batch.clear();
   }
   const batch = new Batch();
   for (const registration of ready) batch.push(registration);
@@ -664,6 +674,7 @@ function each(
     }
   } finally {
     for (; i < batch.length; i++) selector.putBack(batch.at(i));
+    batch.clear();
   }
 }
 

@@ -6,7 +6,7 @@
  *
  * The duties of every socket:
  * - nothing of the listener is called inside a call of one of the socket's methods;
- * - after `close()` or `abort()` nothing is reported any more but `lingerEnded()`;
+ * - after `close()` or `abort()` nothing is reported any more but `lingerEnded()`, and `writeReady()` for what is still written;
  * - no operation's rejection is left without an owner;
  * - a buffer under an operation in flight is not touched.
  *
@@ -118,8 +118,8 @@ export interface StreamSocket extends Socket {
   lend(n: number, forGood: boolean): Uint8Array<ArrayBuffer>;
   /** Copies what fits into the send buffer and returns how many bytes that was. */
   send(data: Uint8Array): number;
-  /** Copies all of it into the send buffer, whatever its size, and before it is connected, too. */
-  sendAll(data: Uint8Array): void;
+  /** As `send()`, but takes all of it, and before it is connected, too; nothing once a write has failed. */
+  sendAll(data: Uint8Array): number;
   /** Half-closes after everything that `send()` took. */
   shutdown(): void;
   /** Switches Nagle's algorithm off (`true`) or on; remembered until connected. */

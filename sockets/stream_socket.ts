@@ -46,6 +46,8 @@ export class ConnSocket implements StreamSocket, SendOwner {
   #noDelay = true;
   #keepAlive: boolean | undefined;
   #sender: SendBuffer | null = null;
+  /** When the half-close was started. */
+  #halfClosedAt = 0;
 
   // Receiving: the bytes from #start to #end of #buffer wait to be taken.
   #buffer: Uint8Array<ArrayBuffer> | null = null;
@@ -94,6 +96,8 @@ export class ConnSocket implements StreamSocket, SendOwner {
 
   connect(addr: SocketAddress): void {
     const options: SocketAddress & { signal?: AbortSignal } = { ...addr };
+    // Deno cannot cancel the connect of a Unix socket: a late connection is closed.
+    this.#cancelConnect = () => {};
     if (addr.transport === "tcp") {
       const controller = new AbortController();
       options.signal = controller.signal;
@@ -280,9 +284,11 @@ export class ConnSocket implements StreamSocket, SendOwner {
     return length;
   }
 
-  sendAll(data: Uint8Array): void {
+  sendAll(data: Uint8Array): number {
     const sender = this.#sending();
-    if (!this.#closed && sender.error === undefined) sender.append(data);
+    if (this.#closed || sender.error !== undefined) return 0;
+    sender.append(data);
+    return data.length;
   }
 
   flush(): void {
@@ -303,7 +309,11 @@ export class ConnSocket implements StreamSocket, SendOwner {
 
   written(bytes: number): void {
     if (this.#linger !== null) this.#keepLingering();
-    else this.#listener.writeReady(bytes);
+    this.#listener.writeReady(bytes);
+  }
+
+  halfClosed(): void {
+    this.#halfClosedAt = this.#around.clock.now();
   }
 
   sendFailed(): void {
@@ -320,7 +330,10 @@ export class ConnSocket implements StreamSocket, SendOwner {
       this.readError !== undefined || this.error !== undefined;
     const sent = sender !== null && sender.written + sender.length > 0;
     const settled = this.#eof && sender?.length === 0;
-    if (lingerTimeout === 0 || failed || !sent || settled) return this.abort();
+    const unconnected = this.#conn === null && this.#cancelConnect === null;
+    if (lingerTimeout === 0 || failed || !sent || settled || unconnected) {
+      return this.abort();
+    }
     this.#closed = true;
     if (!this.#reading) this.#dropBuffer();
     this.#linger = {
@@ -356,10 +369,9 @@ export class ConnSocket implements StreamSocket, SendOwner {
   /** A byte written is a sign of life; after the last one the peer has little time left. */
   #keepLingering(): void {
     const { alarm, timeout } = this.#linger!;
-    const now = this.#around.clock.now();
-    if (this.#sender!.length > 0) alarm.set(now + timeout);
+    if (this.#sender!.length > 0) alarm.set(this.#around.clock.now() + timeout);
     else if (this.#eof) this.abort();
-    else alarm.set(now + DISCARD_TIMEOUT);
+    else alarm.set(this.#halfClosedAt + DISCARD_TIMEOUT);
   }
 
   /** A read of a closed socket ended. */

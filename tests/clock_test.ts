@@ -77,6 +77,26 @@ Deno.test("systemClock.setTimer() runs at its time or later, once", async () => 
   }
 });
 
+Deno.test("systemClock.setTimer() does not ask for less than the time that is left", () => {
+  const { setTimeout } = globalThis;
+  const delays: number[] = [];
+  globalThis.setTimeout = ((_run: unknown, delay: number) => {
+    delays.push(delay);
+    return 0;
+  }) as unknown as typeof setTimeout;
+  try {
+    for (let i = 0; i < 20; i++) {
+      const at = systemClock.now() + 5 + i / 20;
+      systemClock.setTimer(at, () => {});
+      const left = at - systemClock.now();
+      assertGreaterOrEqual(delays.at(-1)!, left);
+      assert(Number.isInteger(delays.at(-1)!), "fractions are cut off");
+    }
+  } finally {
+    globalThis.setTimeout = setTimeout;
+  }
+});
+
 Deno.test("systemClock.setTimer() runs soon what is overdue", async () => {
   await within(
     new Promise<void>((resolve) =>

@@ -282,6 +282,32 @@ Deno.test("2 the peer stops when its data is not wanted", async () => {
   assertEquals(got, data.length);
 });
 
+Deno.test("2 a predicate that handleConnect() makes false holds the rest of the event", async () => {
+  for (const usePoll of [false, true]) {
+    await using map = new ChannelMap();
+    using listener = listenTcp();
+    const client = connecting(map, listener.addr);
+    let wanted = true;
+    client.readable = client.writable = () => wanted;
+    using peer = await listener.accept();
+    await writeAll(peer, bytes("hello"));
+    client.handleConnect = () => {
+      client.events.push("connect");
+      wanted = false;
+    };
+    const served = run(map, { usePoll });
+    await until(() => client.connected);
+    await turns(20);
+    assertEquals(client.events, ["connect"]);
+    wanted = true;
+    client.wake();
+    await until(() => client.received !== "");
+    client.close();
+    await served;
+    assertEquals(client.received, "hello");
+  }
+});
+
 Deno.test("2 nothing is accepted while a listener's readable() is false", async () => {
   await using map = new ChannelMap();
   const [server, addr] = listening(map);
@@ -500,6 +526,56 @@ Deno.test("5 a socket that is closed while it connects never connects", async ()
   assertEquals(client.events, []);
 });
 
+Deno.test("5 what ends the channel in the read event of the end of file leaves no handleEof()", async () => {
+  const ways: Record<string, (channel: Recorder) => void> = {
+    close: (channel) => channel.close(),
+    abort: (channel) => channel.abort(),
+    disconnect: (channel) => channel.disconnect({ kind: "done" }),
+    delChannel: (channel) => channel.delChannel(),
+  };
+  for (const [how, leave] of Object.entries(ways)) {
+    for (const late of [false, true]) {
+      await using map = new ChannelMap();
+      const [channel, peer] = await pair(map);
+      channel.handleRead = () => {
+        channel.events.push("read");
+        assertEquals(channel.recv().length, 0);
+        if (!late) return leave(channel);
+        return turns(1).then(() => leave(channel));
+      };
+      peer.close();
+      await run(map);
+      const rest = how === "disconnect" ? ["close done"] : [];
+      assertEquals(channel.events, ["read", ...rest], how);
+      if (how !== "delChannel") continue;
+      // The end was served, but not told.
+      channel.addChannel();
+      await run(map);
+      assertEquals(channel.events, ["read", "eof", "close eof"]);
+    }
+  }
+});
+
+Deno.test("5 a connection that comes after close() is closed", async () => {
+  using dir = tempDir();
+  for (const unix of [false, true]) {
+    await using map = new ChannelMap();
+    using listener: Deno.Listener = unix
+      ? Deno.listen({ transport: "unix", path: `${dir.path}/s` })
+      : listenTcp();
+    for (const hops of [0, 1, 2]) {
+      const client = connecting(map, listener.addr);
+      const accepted = listener.accept();
+      await turns(hops);
+      client.close();
+      // In time or not, nobody holds it.
+      using peer = await within(accepted);
+      assertEquals((await readToEnd(peer)).length, 0);
+      assertEquals(client.events, []);
+    }
+  }
+});
+
 Deno.test("6 an end of file is one handleClose(), and the scheduler closes", async () => {
   await using map = new ChannelMap();
   const [channel, peer] = await pair(map);
@@ -592,6 +668,11 @@ Deno.test("6 reconnecting in handleClose() works", async () => {
   await greetings;
   assertEquals(client.received, "123");
   assertEquals(kinds, ["eof", "eof", "eof"]);
+  // Each of them has an end of its own.
+  assertEquals(
+    client.events,
+    [1, 2, 3].flatMap((i) => ["connect", `read ${i}`, "read", "eof"]),
+  );
   assertEquals(client.errors, []);
 });
 
@@ -1548,20 +1629,25 @@ Deno.test("17 close() of a listener closes what it accepted and did not deliver"
 
 Deno.test("17 close() of a listener closes what arrives afterwards, too", async () => {
   await using map = new ChannelMap();
-  for (let i = 0; i < 20; i++) {
+  for (let i = 0; i < 40; i++) {
     const [server, addr] = listening(map);
     await poll(0, map);
+    // Somewhere between the connection and its acceptance: some turns later,
+    // or as soon as the other side knows of it.
+    const hops = i % 4;
     const connected = Deno.connect(addr).then(
       async (peer) => {
+        if (hops === 3) server.close();
         const data = await readToEnd(peer).catch(() => new Uint8Array(0));
         peer.close();
         return data.length;
       },
       () => 0,
     );
-    // Somewhere between the connection and its acceptance.
-    await turns(i % 3);
-    server.close();
+    if (hops < 3) {
+      await turns(hops);
+      server.close();
+    }
     assertEquals(await within(connected), 0);
     assertEquals(server.events, []);
   }
@@ -1717,6 +1803,36 @@ Deno.test("18 delChannel() takes back the events of the running pass", async () 
     first.addChannel();
     second.addChannel();
     for (let i = 0; i < 3; i++) await poll(0, map, { usePoll });
+    assertEquals([first.received, second.received], ["1", "2"]);
+  }
+});
+
+Deno.test("18 a channel that another one moves to another map is served there", async () => {
+  for (const usePoll of [false, true]) {
+    await using map = new ChannelMap();
+    await using other = new ChannelMap();
+    const [first, peer1] = await pair(map);
+    const [second, peer2] = await pair(map);
+    using _1 = peer1;
+    using _2 = peer2;
+    await poll(0, map);
+    await writeAll(peer1, bytes("1"));
+    await writeAll(peer2, bytes("2"));
+    await until(() => first.bytesRead + second.bytesRead === 2);
+    // Whoever comes first moves the other one.
+    const ran: Recorder[] = [];
+    const move = (channel: Recorder, moved: Recorder) => {
+      channel.handleRead = () => {
+        channel.received += text(channel.recv());
+        if (ran.push(channel) === 1) moved.addChannel(other);
+      };
+    };
+    move(first, second);
+    move(second, first);
+    for (let i = 0; i < 3; i++) await poll(0, map, { usePoll });
+    assertEquals(ran.length, 1);
+    assertEquals([map.size, other.size], [1, 1]);
+    await serveUntil(other, () => ran.length === 2);
     assertEquals([first.received, second.received], ["1", "2"]);
   }
 });
@@ -1963,7 +2079,7 @@ Deno.test("10 a view of another channel lives as long as the handler that took i
   wanted = false;
   taker.handleRead = async () => {
     taker.recv();
-    const view = channel.recvView();
+    const view = channel.recvView(4);
     wanted = true;
     channel.wake();
     entered = true;
@@ -1975,13 +2091,13 @@ Deno.test("10 a view of another channel lives as long as the handler that took i
   const served = run(map, { signal: controller.signal });
   await until(() => entered);
   await writeAll(peer, bytes("OTHER BYTES"));
-  await until(() => channel.received === "OTHER BYTES");
+  await until(() => channel.received === " bytesOTHER BYTES");
   await churn(map);
   gate.resolve();
   await until(() => seen !== "");
   controller.abort();
   await served;
-  assertEquals(seen, "lent bytes");
+  assertEquals(seen, "lent");
 });
 
 Deno.test("10 a view that was taken outside of handlers stays good", async () => {
@@ -1992,13 +2108,13 @@ Deno.test("10 a view that was taken outside of handlers stays good", async () =>
   await writeAll(peer, bytes("lent bytes"));
   await until(() => channel.bytesRead === 10);
   const view = channel.recvView(4);
-  const rest = channel.recvView();
   const served = run(map);
   channel.wake();
+  // A handler takes the rest and returns: that is not the end of the view.
   await writeAll(peer, bytes("OTHER BYTES"));
-  await until(() => channel.received === "OTHER BYTES");
+  await until(() => channel.received === " bytesOTHER BYTES");
   await churn(map);
-  assertEquals([text(view), text(rest)], ["lent", " bytes"]);
+  assertEquals(text(view), "lent");
   channel.close();
   await served;
 });
@@ -2106,6 +2222,66 @@ Deno.test("13 a listener whose handleAccept() takes nothing waits, and does not 
   await served;
   server.close();
   assertEquals((await readToEnd(second)).length, 0);
+});
+
+Deno.test("13 what was served without progress is served again when loop() is called", async () => {
+  await using map = new ChannelMap();
+  const [channel, peer] = await pair(map);
+  using _ = peer;
+  let calls = 0;
+  channel.handleRead = () => void calls++;
+  await writeAll(peer, bytes("x"));
+  await serveUntil(map, () => calls === 1);
+  await run(map, { count: 1 });
+  assertEquals(calls, 2);
+});
+
+Deno.test("13 what was served without progress is served again when a pass's timeout ends", async () => {
+  const clock = new StoppedClock();
+  await using map = new ChannelMap({ clock });
+  const [channel, peer] = await pair(map);
+  const [other, otherPeer] = await pair(map);
+  using _1 = peer;
+  using _2 = otherPeer;
+  let calls = 0;
+  channel.handleRead = () => void calls++;
+  let wanted = false;
+  other.readable = () => wanted;
+  await writeAll(peer, bytes("x"));
+  await writeAll(otherPeer, bytes("y"));
+  const served = run(map, { timeout: 1_000 });
+  await until(() => calls === 1);
+  wanted = true; // And nobody says so.
+  await clock.advance(999);
+  assertEquals([calls, other.received], [1, ""]);
+  await clock.advance(1);
+  // Once for the time, and perhaps again since the other one made progress.
+  await until(() => calls > 1 && other.received === "y");
+  channel.close();
+  other.close();
+  await served;
+});
+
+Deno.test("13 a handler that takes the place of the library's own is called after wake()", async () => {
+  await using map = new ChannelMap();
+  const [conn, peer] = await tcpPair();
+  using _ = peer;
+  const channel = new Dispatcher(conn, { map });
+  await writeAll(peer, bytes("x"));
+  const served = run(map);
+  await until(() => map.counters.reads > 0 && map.counters.writes > 0);
+  let written = 0;
+  let read = "";
+  channel.handleWrite = () => {
+    if (written === 0) written = channel.send(bytes("hello"));
+  };
+  channel.handleRead = () => void (read += text(channel.recv()));
+  channel.wake();
+  assertEquals(text(await readExactly(peer, 5)), "hello");
+  await until(() => read === "x");
+  channel.close();
+  peer.close();
+  await served;
 });
 
 Deno.test("13 a relay of default predicates moves on when the other end wakes it", async () => {

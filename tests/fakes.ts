@@ -438,8 +438,8 @@ export class World {
   }
 
   /** The loop that {@linkcode World.serve} started. */
-  get served(): { readonly promise: Promise<void> } {
-    return { promise: this.#served };
+  get served(): Promise<void> {
+    return this.#served;
   }
 
   /** Ends that loop, and throws what it threw. */

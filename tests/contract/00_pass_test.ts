@@ -208,7 +208,7 @@ Deno.test("pass: loop() repeats passes until the map is empty", async () => {
   }
   assertEquals(world.take(), ["a read 1", "a read 2", "a read 3"]);
   channel.close();
-  await world.served.promise;
+  await world.served;
   assertEquals(world.clock.timers, []);
 });
 
@@ -291,11 +291,11 @@ Deno.test("pass: loop() waits for async handlers, the map being empty", async ()
   conn.deliver("x");
   let over = false;
   await world.serve();
-  world.served.promise.then(() => over = true);
+  world.served.then(() => over = true);
   await settle();
   assertEquals([world.map.size, over], [0, false]);
   resolve();
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("pass: closeAll() closes every channel, then throws one AggregateError for what failed", async () => {

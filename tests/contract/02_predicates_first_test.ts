@@ -140,20 +140,26 @@ Deno.test("2 predicates first: nothing runs between the predicate that says true
   await world.stop();
 });
 
-Deno.test("2 predicates first: a readable() that is false holds handleRead in the event that connects", async () => {
-  const world = new World();
-  const channel = connecting(world, "a");
-  await world.serve();
-  channel.onConnect = () => {
-    channel.note("connect");
-    channel.wantsRead = channel.wantsWrite = false;
-  };
-  channel.wantsWrite = true;
-  const conn = world.system.connects[0]!.succeed();
-  conn.deliver("x");
-  await settle();
-  assertEquals(world.take(), ["a connect"]);
-  await world.stop();
+Deno.test("2 predicates first: a handleConnect that stops wanting holds the rest of its event", async () => {
+  for (const event of ["read", "write"]) {
+    const world = new World();
+    const channel = connecting(world, "a");
+    await world.serve();
+    channel.onConnect = () => {
+      channel.note("connect");
+      channel.wantsRead = channel.wantsWrite = false;
+    };
+    channel.wantsWrite = event === "write";
+    const conn = world.system.connects[0]!.succeed();
+    conn.deliver("x");
+    await settle();
+    assertEquals(world.take(), ["a connect"], event);
+    channel.wantsRead = true;
+    channel.wake();
+    await settle();
+    assertEquals(world.take(), ["a read x"], event);
+    await world.stop();
+  }
 });
 
 Deno.test("2 predicates first: the defaults return true", async () => {
@@ -238,4 +244,26 @@ Deno.test("2 predicates first: no predicate is asked and no handler called outsi
   await settle();
   assertEquals(channel.asked, { readable: 0, writable: 0 });
   assertEquals([conn.reads, world.take()], [0, []]);
+});
+
+Deno.test("2 predicates first: data that is taken from outside, at any moment, does not end the reading", async () => {
+  for (let microtasks = 0; microtasks < 8; microtasks++) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    await world.serve();
+    conn.deliver("x");
+    for (let i = 0; i < microtasks; i++) await null;
+    let taken = "";
+    try {
+      taken = text(channel.recv());
+    } catch (error) {
+      if (!(error instanceof Deno.errors.WouldBlock)) throw error;
+    }
+    await settle();
+    assertEquals(world.take(), taken === "" ? ["a read x"] : []);
+    conn.deliver("y");
+    await settle();
+    assertEquals(world.take(), ["a read y"], `${microtasks}`);
+    await world.stop();
+  }
 });

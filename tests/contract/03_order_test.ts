@@ -170,15 +170,23 @@ Deno.test("3 order: with usePoll an exceptional condition and the close of a cha
 
 Deno.test("3 order: with usePoll a connect that failed comes in the order of completion, too", async () => {
   const world = new World();
-  const { conn } = connected(world, "a");
+  const a = connected(world, "a");
+  const b = connected(world, "b");
   connecting(world, "x");
   await pass(world, true);
+  a.conn.deliver("1");
+  await settle();
   world.system.connects[0]!.fail(new Error("no"));
   await settle();
-  conn.deliver("1");
+  b.conn.deliver("2");
   await settle();
   await pass(world, true);
-  assertEquals(world.take(), ["x error no", "x close error", "a read 1"]);
+  assertEquals(world.take(), [
+    "a read 1",
+    "x error no",
+    "x close error",
+    "b read 2",
+  ]);
 });
 
 Deno.test("3 order: without usePoll a close comes after the other channels' writes", async () => {

@@ -35,7 +35,7 @@ Deno.test("5 closed means closed: no handler and no predicate runs after close()
     });
     assertEquals([world.take(), world.logs], [[], []]);
     assertEquals([channel.asked, conn.closed], [asked, true]);
-    await world.served.promise; // the map is empty
+    await world.served; // the map is empty
   }
 });
 
@@ -50,7 +50,7 @@ Deno.test("5 closed means closed: a close that was due does not come after close
   };
   conn.end();
   await world.serve();
-  await world.served.promise;
+  await world.served;
   assertEquals(world.take(), ["a read "]);
 });
 
@@ -134,7 +134,7 @@ Deno.test("5 closed means closed: a predicate may close its channel, and no hand
     world.map.wake();
     await settle();
     assertEquals([world.take(), conn.closed], [[], true], name);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -147,7 +147,7 @@ Deno.test("5 closed means closed: handleError runs for what its own handler thro
   };
   conn.deliver("x");
   await world.serve();
-  await world.served.promise;
+  await world.served;
   assertEquals(world.take(), ["a error late"]);
   assertEquals(world.logs.length, 1);
 });
@@ -236,7 +236,7 @@ Deno.test("5 closed means closed: a connect that fails after close() is nobody's
   channel.close();
   world.system.connects[0]!.fail(new Error("refused"));
   await settle();
-  await world.served.promise;
+  await world.served;
   assertEquals([world.take(), world.logs], [[], []]);
 });
 
@@ -247,7 +247,7 @@ Deno.test("5 closed means closed: close() takes back a connect that is under way
   channel.close();
   await settle();
   assertEquals(world.system.connects[0]!.aborted, true);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("5 closed means closed: an async handler of the old socket that fails does not end the new one", async () => {
@@ -334,6 +334,53 @@ Deno.test("5 closed means closed: a listener delivers nothing after close()", as
   const conn = listener.deliver(new FakeConn());
   channel.close();
   await settle();
-  await world.served.promise;
+  await world.served;
   assertEquals([world.take(), conn.closed], [[], true]);
+});
+
+Deno.test("5 closed means closed: a predicate that closes the last channel in a sweep ends the loop", async () => {
+  const world = new World();
+  const a = connected(world, "a");
+  const b = connected(world, "b");
+  await world.serve();
+  let asked = 0;
+  b.channel.writable = () => {
+    world.clock.spend(5);
+    if (++asked === 2) {
+      a.channel.abort();
+      b.channel.abort();
+    }
+    return false;
+  };
+  await world.clock.advance(1_000);
+  for (let i = 0; i < 2; i++) {
+    a.conn.deliver("x"); // the second sweep comes out of the wait
+    await settle();
+  }
+  await world.clock.advance(1_000);
+  assertEquals([asked, world.map.size], [2, 0]);
+  await world.served;
+});
+
+Deno.test("5 closed means closed: a handleError of the old socket that fails does not end the new one", async () => {
+  for (const isAsync of [false, true]) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    channel.onRead = () => {
+      throw new Error("old");
+    };
+    channel.onError = () => {
+      channel.close();
+      channel.createSocket();
+      channel.connect({ hostname: "127.0.0.1", port: 80 });
+      const error = new Error("second");
+      if (isAsync) return Promise.reject(error);
+      throw error;
+    };
+    conn.deliver("x");
+    await world.serve();
+    assertEquals([channel.connecting, world.logs.length], [true, 1]);
+    assertEquals(world.take(), []);
+    await world.stop();
+  }
 });

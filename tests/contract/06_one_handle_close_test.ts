@@ -102,7 +102,7 @@ for (const usePoll of [false, true]) {
       assert(pair.conn.closed || pair.conn.calls.includes("closeWrite"));
       assertEquals(world.map.size, 0);
       pair.channel.abort();
-      await world.served.promise;
+      await world.served;
     });
   }
 }
@@ -114,7 +114,7 @@ Deno.test("6 one handleClose: none after your own close() or abort()", async () 
   await world.serve();
   a.channel.close();
   b.channel.abort();
-  await world.served.promise;
+  await world.served;
   assertEquals(world.take(), []);
 });
 
@@ -125,7 +125,7 @@ Deno.test("6 one handleClose: none for a disconnect() before your own close()", 
   channel.disconnect({ kind: "error" });
   channel.close();
   channel.disconnect({ kind: "error" });
-  await world.served.promise;
+  await world.served;
   assertEquals(world.take(), []);
 });
 
@@ -274,7 +274,7 @@ Deno.test("6 one handleClose: a socket that handleClose leaves open is closed wh
   };
   conn.end();
   await world.serve();
-  await world.served.promise;
+  await world.served;
   assertEquals([world.take().at(-1), conn.closed], [
     "a close false true",
     true,
@@ -296,7 +296,7 @@ Deno.test("6 one handleClose: a socket that handleClose leaves open is closed wh
     else resolve();
     await settle();
     assert(conn.closed);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -380,7 +380,7 @@ Deno.test("6 one handleClose: disconnect() while connecting ends in one handleCl
   const conn = world.system.connects[0]!.succeed();
   await settle();
   assertEquals([world.take(), conn.closed], [["a close timeout"], true]);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("6 one handleClose: disconnect() ends a listener", async () => {
@@ -420,7 +420,7 @@ Deno.test("6 one handleClose: a handler that ignores the reason works", async ()
   const channel = new Plain(conn, { map: world.map });
   await world.serve();
   channel.disconnect({ kind: "eof" });
-  await world.served.promise;
+  await world.served;
   assertEquals([world.take(), conn.closed], [["close"], true]);
 });
 
@@ -440,7 +440,7 @@ Deno.test("6 one handleClose: after a reset, timeout or limit nothing is flushed
     await settle();
     assertEquals(conn.sent, flushed ? "12345" : "", kind);
     channel.abort();
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -468,4 +468,23 @@ Deno.test("6 one handleClose: a channel that is made and disconnected outside ge
   await settle();
   assertEquals([world.take(), conn.closed], [["a close limit"], true]);
   await world.stop();
+});
+
+Deno.test("6 one handleClose: a channel that another's handler disconnects as at an end of file gets no read event", async () => {
+  for (const usePoll of [false, true]) {
+    const world = new World();
+    const a = connected(world, "a");
+    const b = connected(world, "b");
+    await poll(0, world.map);
+    a.channel.onRead = () => {
+      a.channel.recv();
+      b.channel.disconnect({ kind: "eof" });
+    };
+    a.conn.deliver("x");
+    b.conn.deliver("y");
+    await settle();
+    await poll(0, world.map, { usePoll });
+    assertEquals(world.take(), ["b close eof"]);
+    a.channel.abort();
+  }
 });

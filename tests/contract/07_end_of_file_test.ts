@@ -1,5 +1,10 @@
-import { assert, assertEquals, assertStrictEquals } from "@std/assert";
-import { poll } from "../../mod.ts";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStrictEquals,
+} from "@std/assert";
+import { ExitNow, loop, poll } from "../../mod.ts";
 import { settle, text, World } from "../fakes.ts";
 import { connected } from "./traced.ts";
 
@@ -110,7 +115,7 @@ Deno.test("7 end of file: a half-closed connection ends by close(), disconnect()
       write: ["a close reset"],
     };
     assertEquals([world.take(), conn.closed], [expected[how], true], how);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -349,7 +354,7 @@ Deno.test("7 end of file: several ends in one pass end each channel once", async
     "b close reset",
     "c close eof",
   ]);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("7 end of file: an end that comes while handleRead is pending waits for it", async () => {
@@ -408,4 +413,49 @@ Deno.test("7 end of file: a handleRead that fails at the end, and whose handleEr
   conn.end();
   await world.serve();
   assertEquals(world.take(), ["a read", "a error", "a eof", "a close eof"]);
+});
+
+Deno.test("7 end of file: after a failed write while handleRead is pending, the rest of the data is delivered first", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  channel.onRead = () => {
+    channel.note(`read ${text(channel.recv(1))}`);
+    return promise;
+  };
+  conn.deliver("12");
+  await world.serve();
+  conn.deliver("3");
+  conn.failWrite(broken());
+  channel.say("x");
+  await settle();
+  assertEquals(world.take(), ["a read 1"]);
+  resolve();
+  await settle();
+  assertEquals(world.take(), ["a read 2", "a read 3", "a close reset"]);
+});
+
+const EXITS: [string, () => void | Promise<void>][] = [
+  ["sync", () => {
+    throw new ExitNow();
+  }],
+  ["async", () => Promise.reject(new ExitNow())],
+];
+
+Deno.test("7 end of file: handleEof is called again after it left the loop by ExitNow", async () => {
+  for (const [how, leave] of EXITS) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    channel.onEof = () => {
+      channel.onEof = () => {
+        channel.note("eof again");
+        channel.close();
+      };
+      return leave();
+    };
+    conn.end();
+    await assertRejects(() => loop({ map: world.map }), ExitNow, "", how);
+    await loop({ map: world.map });
+    assertEquals(world.take().at(-1), "a eof again", how);
+  }
 });

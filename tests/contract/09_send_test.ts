@@ -405,7 +405,7 @@ Deno.test("9 send: close() leaves the map at once; the socket writes, half-close
   await settle();
   assertEquals(conn.calls.slice(2), ["closeWrite", "close"]);
   assertEquals([world.take(), channel.recv().length], [[], 0]);
-  await world.served.promise;
+  await world.served;
   assertEquals(world.clock.timers, []);
 });
 
@@ -421,7 +421,7 @@ Deno.test("9 send: bytes sent in the handler that closes are not lost", async ()
   await world.serve();
   assertEquals([conn.sent, conn.calls], ["goodbye", ["write 7", "closeWrite"]]);
   conn.end();
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("9 send: a closed socket that has sent waits for the peer's end of file, though nothing is left to write", async () => {
@@ -434,7 +434,7 @@ Deno.test("9 send: a closed socket that has sent waits for the peer's end of fil
   await settle();
   assertEquals(conn.calls, ["write 5", "closeWrite"]);
   conn.end();
-  await world.served.promise;
+  await world.served;
   assertEquals(conn.closed, true);
 });
 
@@ -455,7 +455,7 @@ Deno.test("9 send: a closed socket closes 2 s after its half-close, whatever the
   assertFalse(conn.closed);
   await world.clock.advance(1);
   assert(conn.closed);
-  await world.served.promise;
+  await world.served;
   assertEquals(world.clock.timers, []);
 });
 
@@ -466,7 +466,7 @@ Deno.test("9 send: close() closes at once if nothing was ever sent, or the peer'
   await silent.serve();
   a.channel.close();
   assertEquals(a.conn.calls, ["close"]);
-  await silent.served.promise;
+  await silent.served;
 
   const ended = new World();
   const b = connected(ended, "b");
@@ -477,7 +477,7 @@ Deno.test("9 send: close() closes at once if nothing was ever sent, or the peer'
   await settle();
   b.channel.close();
   assertEquals(b.conn.calls, ["write 5", "close"]);
-  await ended.served.promise;
+  await ended.served;
 });
 
 Deno.test("9 send: after the peer's end of file close() still writes what waits, then closes at once", async () => {
@@ -495,7 +495,7 @@ Deno.test("9 send: after the peer's end of file close() still writes what waits,
   conn.release();
   await settle();
   assertEquals([conn.sent, conn.closed], ["hello", true]);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("9 send: an end of file that comes while it still writes does not cut the rest off", async () => {
@@ -514,7 +514,7 @@ Deno.test("9 send: an end of file that comes while it still writes does not cut 
   conn.release();
   await settle();
   assertEquals([conn.sent, conn.closed], ["hello", true]);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("9 send: lingerTimeout is the longest time without a byte written, 10 s by default", async () => {
@@ -534,7 +534,7 @@ Deno.test("9 send: lingerTimeout is the longest time without a byte written, 10 
   await world.clock.advance(1);
   assert(conn.closed);
   assertEquals(conn.sent, "h");
-  await world.served.promise;
+  await world.served;
   assertEquals(world.clock.timers, []);
 });
 
@@ -555,7 +555,7 @@ Deno.test("9 send: lingerTimeout may be set, in the constructor and until close(
     assertFalse(conn.closed);
     await world.clock.advance(1);
     assert(conn.closed);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -568,7 +568,7 @@ Deno.test("9 send: a lingerTimeout of 0 is a plain close", async () => {
   await settle();
   channel.close();
   assertEquals(conn.calls, ["write 5", "close"]);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("9 send: a socket that lingers ends quietly when a write, a read or the half-close fails", async () => {
@@ -586,7 +586,7 @@ Deno.test("9 send: a socket that lingers ends quietly when a write, a read or th
     else conn.release();
     await settle();
     assertEquals([conn.closed, world.take(), world.logs], [true, [], []], what);
-    await world.served.promise;
+    await world.served;
     assertEquals(world.clock.timers, [], what);
   }
 });
@@ -603,7 +603,7 @@ Deno.test("9 send: a close() while a read is under way discards what that read b
   await settle();
   assertEquals([world.take(), conn.reading], [[], true]);
   conn.end();
-  await world.served.promise;
+  await world.served;
   assert(conn.closed);
 });
 
@@ -634,11 +634,11 @@ Deno.test("9 send: loop() over an empty map waits for sockets that linger from b
   channel.close();
   await world.serve();
   let over = false;
-  world.served.promise.then(() => over = true);
+  world.served.then(() => over = true);
   await settle();
   assertEquals(over, false);
   conn.end();
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("9 send: closeAll() and the map's Symbol.asyncDispose wait for sockets that linger", async () => {
@@ -721,7 +721,7 @@ Deno.test("9 send: abort() drops everything, also of a socket that lingers", asy
     if (lingers) channel.close();
     channel.abort();
     assertEquals(conn.calls, ["write 5", "close"]);
-    await world.served.promise;
+    await world.served;
     assertEquals([conn.sent, world.clock.timers, world.take()], ["", [], []]);
   }
 });
@@ -810,7 +810,7 @@ Deno.test("9 send: close() after shutdown() waits for what is not written, and h
   await settle();
   assertEquals(conn.calls, ["write 5", "closeWrite"]);
   conn.end();
-  await world.served.promise;
+  await world.served;
   assertEquals(conn.calls, ["write 5", "closeWrite", "close"]);
 });
 
@@ -845,7 +845,7 @@ Deno.test("9 send: DispatcherWithSend takes everything, before it is connected t
   assertEquals(conn.sent, "hello " + text(large));
   assertEquals(conn.calls.at(-1), "closeWrite");
   conn.end();
-  await world.served.promise;
+  await world.served;
   assert(conn.closed);
   assertEquals(world.clock.timers, []);
 });
@@ -867,7 +867,7 @@ Deno.test("9 send: a socket that lingers before it is connected gives up after l
       await settle();
       assert(world.system.connects[0]!.aborted);
     }
-    await world.served.promise;
+    await world.served;
     assertEquals(world.clock.timers, []);
   }
 });
@@ -880,7 +880,7 @@ Deno.test("9 send: a plain dispatcher that closes while connecting has sent noth
   channel.send(bytes("hello"));
   await world.serve();
   channel.close();
-  await world.served.promise;
+  await world.served;
   await settle();
   assert(world.system.connects[0]!.aborted);
 });

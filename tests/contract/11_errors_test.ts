@@ -136,7 +136,7 @@ for (const [name, make] of Object.entries(HANDLERS)) {
     await settle();
     world.take();
     reject(new Error("late"));
-    await world.served.promise;
+    await world.served;
     assertEquals([world.take(), world.logs.length], [["a error late"], 1]);
   });
 
@@ -151,7 +151,7 @@ for (const [name, make] of Object.entries(HANDLERS)) {
       });
       await world.serve();
       await fail();
-      const thrown = await assertRejects(() => world.served.promise);
+      const thrown = await assertRejects(() => world.served);
       assertStrictEquals(thrown, exit);
       // No handleError, no handleClose, nothing logged, nothing closed.
       assertEquals([world.take(), world.logs], [["a exits"], []]);
@@ -199,7 +199,7 @@ for (const name of ["readable", "writable"] as const) {
     else channel.wake();
     await settle();
     assertEquals(world.take(), ["a error mine", "a close error"]);
-    await world.served.promise;
+    await world.served;
   });
 
   Deno.test(`11 errors: a ${name}() that returns a promise is a TypeError, and its rejection is nobody's`, async () => {
@@ -384,7 +384,7 @@ Deno.test("11 errors: what handleError throws or rejects with is logged, and the
     assertStrictEquals(given, second);
     assertEquals(world.logs.length, 1);
     assertMatch(world.logs[0]!, /^error: .*handleError.*Error: second/);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -416,7 +416,7 @@ Deno.test("11 errors: what handleClose throws or rejects with is logged, and the
     };
     conn.end();
     await world.serve();
-    await world.served.promise;
+    await world.served;
     assertEquals(world.take(), ["a read ", "a eof", "a close"]);
     assertEquals([conn.closed, world.logs.length], [true, 1]);
     assertMatch(world.logs[0]!, /^error: .*handleClose.*Error: mine/);
@@ -460,7 +460,7 @@ Deno.test("11 errors: an ExitNow of logInfo is dropped, too", async () => {
   };
   conn.deliver("x");
   await world.serve();
-  await world.served.promise;
+  await world.served;
   assertEquals(world.take(), ["a error mine", "a close error"]);
 });
 
@@ -560,7 +560,7 @@ Deno.test("11 errors: an ExitNow of handleError, sync or async, makes loop() rej
     };
     conn.deliver("x");
     await world.serve();
-    const thrown = await assertRejects(() => world.served.promise);
+    const thrown = await assertRejects(() => world.served);
     assertStrictEquals(thrown, exit);
     assertEquals([world.map.size, world.logs], [1, []]);
     channel.abort();
@@ -578,7 +578,7 @@ Deno.test("11 errors: an ExitNow of handleClose, sync or async, makes loop() rej
     };
     conn.end();
     await world.serve();
-    const thrown = await assertRejects(() => world.served.promise);
+    const thrown = await assertRejects(() => world.served);
     assertStrictEquals(thrown, exit);
     assertEquals([conn.closed, world.map.size, world.logs], [true, 0, []]);
     await loop({ map: world.map });
@@ -746,7 +746,7 @@ Deno.test("11 errors: rejections that an ExitNow overtook are told by the next p
     conn.deliver("x");
   }
   await world.serve();
-  await assertRejects(() => world.served.promise, ExitNow);
+  await assertRejects(() => world.served, ExitNow);
   assertEquals(world.take(), ["a error a"]);
   await world.serve();
   assertEquals(world.take().sort(), [

@@ -380,7 +380,7 @@ Deno.test("12 async handlers: a rejection is told even if the channel was closed
   assertEquals(world.map.size, 0);
   await settle();
   await gate.fail(new Error("mine"));
-  await world.served.promise;
+  await world.served;
   assertEquals(world.take(), ["a error mine"]);
 });
 
@@ -445,7 +445,7 @@ Deno.test("12 async handlers: signal aborts when the connection ends", async () 
     await settle();
     assert(signal.aborted);
     assertStrictEquals(channel.signal, signal);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -560,7 +560,7 @@ Deno.test("12 async handlers: closing in a pending handler ends it all", async (
   conn.deliver("x");
   await world.serve();
   await gate.open();
-  await world.served.promise;
+  await world.served;
   assertEquals([world.take(), conn.closed], [[], true]);
 });
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { Dispatcher, DispatcherWithSend, loop, poll } from "../../mod.ts";
-import { bytes, FakeConn, settle, World } from "../fakes.ts";
+import { bytes, FakeConn, settle, text, World } from "../fakes.ts";
 import { connected, listening, type Pair, type Traced } from "./traced.ts";
 
 /** A channel whose handler makes no progress, and how often that handler was called. */
@@ -461,4 +461,92 @@ Deno.test("13 no spin: a suspended channel with data costs no pass", async () =>
   other.abort();
   await world.stop();
   pair.channel.abort();
+});
+
+/** Has sweeps take 5 ms each, and makes one: the next 100 ms there is none. */
+async function pauseSweeps(world: World): Promise<void> {
+  const slow = connected(world, "slow");
+  await settle();
+  slow.channel.writable = () => {
+    world.clock.spend(5);
+    return false;
+  };
+  await world.clock.advance(1_000);
+  slow.conn.deliver("x");
+  await settle();
+  world.take();
+}
+
+Deno.test("13 no spin: progress in the other direction is a reason by itself, before the next sweep", async () => {
+  for (const kind of ["read", "write"] as const) {
+    const { world, pair, calls } = await idler(kind);
+    const { channel, conn } = pair;
+    let progress = 0;
+    if (kind === "read") {
+      conn.onWrite = "wait"; // no I/O completes
+      channel.onWrite = () => {
+        progress++;
+        channel.say(".");
+        channel.wantsWrite = progress < 4;
+      };
+    } else {
+      channel.onRead = () => {
+        progress++;
+        channel.recv(1);
+      };
+    }
+    await pauseSweeps(world);
+    calls();
+    if (kind === "read") {
+      channel.wantsWrite = true;
+      channel.wake();
+    } else conn.deliver("1234");
+    await settle();
+    assertEquals(progress, 4);
+    // Once because of the I/O, and not for every step: a handler that is due already is called once.
+    const count = calls();
+    assert(count >= 2, `${kind}: ${count} calls`);
+    await world.stop();
+  }
+});
+
+Deno.test("13 no spin: a handler that threw is parked, though it had made progress, until the next sweep", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  let calls = 0;
+  channel.onError = () => {};
+  channel.onRead = () => {
+    calls++;
+    channel.recv(1);
+    throw new Error("mine");
+  };
+  await world.serve();
+  await pauseSweeps(world);
+  conn.deliver("12345");
+  await world.clock.advance(90);
+  assertEquals(calls, 1);
+  await world.clock.advance(1_000);
+  assert(calls > 1);
+  await world.stop();
+});
+
+Deno.test("13 no spin: a write of another channel that completes has a predicate asked that looks at its room", async () => {
+  const world = new World();
+  const to = connected(world, "to", { sendBufferSize: 4 });
+  const from = connected(world, "from");
+  from.channel.readable = () => to.channel.room > 0;
+  from.channel.onRead = () => {
+    const data = from.channel.recv(to.channel.room);
+    from.channel.note(`read ${text(data)}`);
+    to.channel.send(data);
+  };
+  to.conn.onWrite = "wait";
+  from.conn.deliver("abcdefgh");
+  await world.serve();
+  assertEquals(world.take(), ["from read abcd"]);
+  to.conn.release();
+  await settle();
+  assertEquals(world.take(), ["from read efgh"]);
+  to.conn.release();
+  await world.stop();
 });

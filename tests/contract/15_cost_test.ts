@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { declareOwn } from "../../channel_map.ts";
+import { declareOwn, selectorOf } from "../../channel_map.ts";
 import { Dispatcher } from "../../mod.ts";
 import { FakeConn, settle, World } from "../fakes.ts";
 import { connected } from "./traced.ts";
@@ -381,4 +381,21 @@ Deno.test("15 cost: a predicate of the user's that threw is swept as any other",
     );
     await world.stop();
   }
+});
+
+Deno.test("15 cost: a closed channel is not kept by the queue of those to be swept", async () => {
+  const world = new World();
+  const channels = Array.from(
+    { length: 5 },
+    (_, i) => connected(world, `${i}`),
+  );
+  for (const { channel } of channels) channel.wantsRead = false;
+  await world.serve();
+  const { sweeps } = selectorOf(world.map);
+  assertEquals(sweeps.length, 5);
+  for (const { channel } of channels.slice(1)) channel.close();
+  await settle();
+  await world.clock.advance(1_000);
+  assertEquals(sweeps.length, 1);
+  await world.stop();
 });

@@ -38,7 +38,7 @@ Deno.test("17 accepted connections: handleAccepted gets the connection and the p
   assertStrictEquals(given[0]![0], conn);
   assertEquals(given[0]![1], conn.remoteAddr);
   channel.close();
-  await world.served.promise;
+  await world.served;
   assertEquals([conn.calls, conn.reads, listener.closed], [[], 0, true]);
 });
 
@@ -117,7 +117,7 @@ Deno.test("17 accepted connections: an ExitNow of handleAccepted closes it, too,
   };
   await world.serve();
   const conn = listener.deliver(new FakeConn());
-  await assertRejects(() => world.served.promise, ExitNow);
+  await assertRejects(() => world.served, ExitNow);
   assertEquals([conn.closed, listener.closed], [true, false]);
   channel.close();
 });
@@ -134,7 +134,7 @@ Deno.test("17 accepted connections: while an async handleAccepted is pending the
   await settle();
   assertFalse(conn.closed);
   resolve();
-  await world.served.promise;
+  await world.served;
   assertFalse(conn.closed);
 });
 
@@ -174,7 +174,7 @@ Deno.test("17 accepted connections: close() of a listener closes what was accept
     await settle();
     assertEquals([conn.calls, listener.closed], [["close"], true], way);
     assertEquals(world.take(), way === "disconnect" ? ["l close done"] : []);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -188,7 +188,7 @@ Deno.test("17 accepted connections: close() of a listener closes what arrives af
   assertFalse(conn.closed);
   await settle();
   assertEquals([conn.calls, world.take()], [["close"], []]);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("17 accepted connections: close() of a listener in its handleAccepted keeps that connection", async () => {
@@ -315,7 +315,7 @@ Deno.test("17 accepted connections: close() while it backs off takes the retry b
   listener.fail(coded("EMFILE"));
   await settle();
   channel.close();
-  await world.served.promise;
+  await world.served;
   assertEquals(world.clock.timers, []);
   await world.clock.advance(60_000);
   assertEquals(listener.accepts, 1);
@@ -354,7 +354,7 @@ Deno.test("17 accepted connections: an accept that fails otherwise, not by our o
     assertEquals(world.take().at(-1), "l close error");
     assertStrictEquals(given, error);
     assert(listener.closed);
-    await world.served.promise;
+    await world.served;
   }
 });
 
@@ -420,7 +420,7 @@ Deno.test("17 accepted connections: an adopted connection that somebody else clo
   await settle();
   assertEquals(world.take().at(-1), "a close error");
   assert(given instanceof Deno.errors.Interrupted);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("17 accepted connections: a write on a connection that somebody else closed ends it with kind error", async () => {
@@ -438,7 +438,7 @@ Deno.test("17 accepted connections: a write on a connection that somebody else c
   await settle();
   assertEquals(world.take(), ["a close error"]);
   assert(given instanceof Deno.errors.BadResource);
-  await world.served.promise;
+  await world.served;
 });
 
 Deno.test("17 accepted connections: an adopted connection is connected at once, and handleConnect never comes", async () => {

@@ -268,7 +268,7 @@ Deno.test("18 suspending: a loop ends when the last channel is suspended, and go
   const { channel, conn } = connected(world, "a");
   await world.serve();
   channel.delChannel();
-  await world.served.promise;
+  await world.served;
   conn.deliver("x");
   await settle();
   channel.addChannel();
@@ -388,7 +388,7 @@ Deno.test("18 suspending: close() of a suspended channel closes it, and its byte
   conn.release();
   await settle();
   conn.end();
-  await world.served.promise;
+  await world.served;
   assertEquals([conn.sent, conn.closed, world.take()], ["hello", true, []]);
 });
 
@@ -420,7 +420,7 @@ Deno.test("18 suspending: addChannel(map) changes over to another map", async ()
   await one.serve();
   await two.serve();
   channel.delChannel();
-  await one.served.promise;
+  await one.served;
   conn.deliver("x");
   await settle();
   channel.addChannel(two.map);
@@ -434,7 +434,7 @@ Deno.test("18 suspending: addChannel(map) changes over to another map", async ()
   channel.addChannel(); // the map it was in
   assertEquals([one.map.size, [...two.map]], [0, [channel]]);
   channel.abort();
-  await two.served.promise;
+  await two.served;
 });
 
 Deno.test("18 suspending: addChannel(map) without delChannel() takes it out of the old map", async () => {
@@ -615,4 +615,50 @@ Deno.test("18 suspending: a pass that waits examines an added channel no more: t
     assertEquals(world.take(), [`${made.channel.name} read x`], way);
     a.channel.abort();
   }
+});
+
+Deno.test("18 suspending: a predicate that suspends its channel is the last thing that is asked", async () => {
+  const world = await serving();
+  const { channel, conn } = connected(world, "a");
+  channel.wantsWrite = true;
+  channel.readable = () => {
+    channel.delChannel();
+    return true;
+  };
+  conn.deliver("x");
+  await settle();
+  assertEquals([channel.asked.writable, conn.reads, world.take()], [0, 0, []]);
+  channel.abort();
+  await world.stop();
+});
+
+Deno.test("18 suspending: a channel that changes maps while the old one has news about it is examined by the new one", async () => {
+  const one = new World();
+  const two = await serving();
+  const { channel, conn } = connected(one, "a"); // to be examined by a map that nobody serves
+  channel.wake();
+  channel.addChannel(two.map);
+  conn.deliver("x");
+  await settle();
+  assertEquals(one.take(), ["a read x"]);
+  await two.stop();
+});
+
+Deno.test("18 suspending: an ExitNow of a pending handleError leaves the loop of the map its channel changed to", async () => {
+  const one = await serving();
+  const two = await serving();
+  const { channel, conn } = connected(one, "a");
+  const { promise, reject } = Promise.withResolvers<void>();
+  channel.onRead = () => {
+    channel.recv();
+    throw new Error("mine");
+  };
+  channel.onError = () => promise;
+  conn.deliver("x");
+  await settle();
+  await one.stop();
+  channel.addChannel(two.map);
+  reject(new ExitNow());
+  await settle();
+  await assertRejects(() => two.stop(), ExitNow);
 });
