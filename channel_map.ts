@@ -8,6 +8,20 @@
 
 import { type Clock, microtask, systemClock } from "./clock.ts";
 import { type CloseKind, ExitNow } from "./errors.ts";
+import {
+  ACTIVE,
+  ARMED,
+  DEAD,
+  type Direction,
+  ENDING,
+  EXAMINING,
+  EXCEPTIONAL,
+  READ,
+  READ_THREW,
+  SWEEPING,
+  WRITE,
+} from "./flags.ts";
+import { type Batch, Queue } from "./queue.ts";
 import type { Network, Socket, SocketListener } from "./sockets/socket.ts";
 
 /** What the scheduler asks and calls: all that `loop.ts` knows of a dispatcher. */
@@ -145,111 +159,8 @@ class Turn {
 /** The one {@linkcode Turn}. */
 export const turn: Turn = new Turn();
 
-/** One direction of a channel, reading or writing: the flags of a {@linkcode Registration} that concern it. */
-export interface Direction {
-  /** There can be events at all: connected (or listening), and not ended in this direction. */
-  readonly open: number;
-  /** Served without progress: not before something may have changed. */
-  readonly parked: number;
-  /** The library's own handler was called once, and more of it would change nothing. */
-  readonly retired: number;
-  /** Held: neither asked nor served. */
-  readonly held: number;
-  /** In the ready queue. */
-  readonly queued: number;
-  /** The running handler took or sent something. */
-  readonly progress: number;
-  /** Those of which only `open` may be set for the direction to be asked or served. */
-  readonly free: number;
-}
-
-function direction(shift: number): Direction {
-  const [open, parked, retired, held] = [1, 2, 4, 8].map((bit) => bit << shift);
-  return {
-    open: open!,
-    parked: parked!,
-    retired: retired!,
-    held: held!,
-    queued: 16 << shift,
-    progress: 32 << shift,
-    free: 15 << shift,
-  };
-}
-
-/** Reading, or accepting. */
-export const READ: Direction = direction(0);
-/** Writing. */
-export const WRITE: Direction = direction(6);
-
-/** The channel is in the map. */
-export const ACTIVE: number = 1 << 12;
-/** Its socket was closed by us. */
-export const DEAD: number = 1 << 13;
-/** A read or an accept is in flight: it cannot be taken back, so the predicate need not be asked. */
-export const ARMED: number = 1 << 14;
-/** In the queue of those to be examined. */
-export const EXAMINING: number = 1 << 15;
-/** In the queue of those to be swept. */
-export const SWEEPING: number = 1 << 16;
-/** An exceptional condition waits to be served. */
-export const EXCEPTIONAL: number = 1 << 17;
-/** The connection has ended: `handleClose` is due. */
-export const ENDING: number = 1 << 18;
-/** `handleClose` was called. */
-export const CLOSE_SERVED: number = 1 << 19;
-/** Reading is parked because it failed: room to write is no reason to try it again. */
-export const READ_THREW: number = 1 << 20;
-
-/** A list that keeps its memory when it is emptied: an array whose length is set to 0 gives it away. */
-export class Batch {
-  readonly #items: (Registration | undefined)[] = [];
-  length = 0;
-
-  /** The registration at `index`, which is below `length`. */
-  at(index: number): Registration {
-    return this.#items[index]!;
-  }
-
-  push(registration: Registration): void {
-    this.#items[this.length++] = registration;
-  }
-
-  /** Empties the list. */
-  clear(): void {
-    while (this.length > 0) this.#items[--this.length] = undefined;
-  }
-
-  sort(order: (registration: Registration) => number): void {
-    this.#items.length = this.length;
-    this.#items.sort((a, b) => order(a!) - order(b!));
-  }
-}
-
-/** Channels with news. What is pushed while a batch is worked on goes into the next one. */
-export class Queue {
-  #next = new Batch();
-  #taken = new Batch();
-
-  /** How many wait for the next batch. */
-  get length(): number {
-    return this.#next.length;
-  }
-
-  push(registration: Registration): void {
-    this.#next.push(registration);
-  }
-
-  /** Takes everything. Whoever takes it clears it, so that nobody is kept in memory, before taking the next. */
-  take(): Batch {
-    const batch = this.#next;
-    this.#next = this.#taken;
-    this.#taken = batch;
-    return batch;
-  }
-}
-
 /** Channels that are ready, in the order in which their I/O completed. */
-export class ReadyQueue extends Queue {
+export class ReadyQueue extends Queue<Registration> {
   readonly #direction: Direction;
   #last = 0;
   #sorted = true;
@@ -267,7 +178,7 @@ export class ReadyQueue extends Queue {
     super.push(registration);
   }
 
-  override take(): Batch {
+  override take(): Batch<Registration> {
     const batch = super.take();
     if (!this.#sorted) {
       batch.sort((registration) => registration.order(this.#direction));
@@ -538,13 +449,13 @@ export class Selector {
   readonly registrations = new Set<Registration>();
   readonly reads: ReadyQueue = new ReadyQueue(READ);
   readonly writes: ReadyQueue = new ReadyQueue(WRITE);
-  readonly excepts: Queue = new Queue();
-  readonly closes: Queue = new Queue();
+  readonly excepts: Queue<Registration> = new Queue();
+  readonly closes: Queue<Registration> = new Queue();
   rejections: Rejection[] = [];
   /** To be asked in the next pass. */
-  readonly examines: Queue = new Queue();
+  readonly examines: Queue<Registration> = new Queue();
   /** Those that want nothing for now, and of which nobody tells when that changes: the user's predicate said no, or parked. */
-  readonly sweeps: Queue = new Queue();
+  readonly sweeps: Queue<Registration> = new Queue();
   /** The number of the running pass, or of the last one. */
   pass = 0;
   /** Whether a loop or poll serves the map. */

@@ -9,23 +9,18 @@
  */
 
 import {
-  ACTIVE,
   askReadable,
   askWritable,
   type ChannelMap,
   channelMap,
-  CLOSE_SERVED,
-  DEAD,
   declareOwn,
-  ENDING,
   isOwn,
   isPromise,
-  READ,
   Registration,
   selectorOf,
   turn,
-  WRITE,
 } from "./channel_map.ts";
+import { ACTIVE, CLOSE_SERVED, DEAD, ENDING, READ, WRITE } from "./flags.ts";
 import {
   CLOSE_KINDS,
   type CloseKind,

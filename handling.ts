@@ -7,18 +7,20 @@
 
 import {
   type Channel,
-  DEAD,
-  type Direction,
-  ENDING,
   isPromise,
   quietly,
-  READ,
-  READ_THREW,
   type Registration,
   type Selector,
   turn,
-  WRITE,
 } from "./channel_map.ts";
+import {
+  DEAD,
+  type Direction,
+  ENDING,
+  READ,
+  READ_THREW,
+  WRITE,
+} from "./flags.ts";
 import { describeError, ExitNow } from "./errors.ts";
 
 /** Calls one handler; what it throws goes to `handleError` right after it. */

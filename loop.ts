@@ -9,28 +9,30 @@
  */
 
 import {
-  ACTIVE,
-  ARMED,
   askReadable,
   askWritable,
-  Batch,
   type Channel,
   type ChannelMap,
   channelMap,
+  isOwn,
+  type Registration,
+  type Selector,
+  selectorOf,
+  turn,
+} from "./channel_map.ts";
+import {
+  ACTIVE,
+  ARMED,
   CLOSE_SERVED,
   type Direction,
   ENDING,
   EXAMINING,
   EXCEPTIONAL,
-  isOwn,
   READ,
-  type Registration,
-  type Selector,
-  selectorOf,
   SWEEPING,
-  turn,
   WRITE,
-} from "./channel_map.ts";
+} from "./flags.ts";
+import { Batch } from "./queue.ts";
 import { Alarm, microtask } from "./clock.ts";
 import { report, run, runClose } from "./handling.ts";
 
@@ -635,7 +637,7 @@ function serveByChannel(selector: Selector): void {
     for (let i = 0; i < batch.length; i++) ready.add(batch.at(i));
     batch.clear();
   }
-  const batch = new Batch();
+  const batch = new Batch<Registration>();
   for (const registration of ready) batch.push(registration);
   batch.sort((registration) =>
     Math.min(
@@ -662,7 +664,7 @@ function serveChannel(selector: Selector, registration: Registration): void {
 /** Serves one after the other; what `ExitNow` leaves over stays ready. */
 function each(
   selector: Selector,
-  batch: Batch,
+  batch: Batch<Registration>,
   serveOne: (selector: Selector, registration: Registration) => void,
 ): void {
   let i = 0;
