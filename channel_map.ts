@@ -17,7 +17,6 @@ import {
   EXAMINING,
   EXCEPTIONAL,
   READ,
-  READ_THREW,
   SWEEPING,
   WRITE,
 } from "./flags.ts";
@@ -123,7 +122,7 @@ export function isOwn(method: () => unknown): boolean {
  * yet. They are when the handler returns, so that several small sends leave in one system call; outside a handler in the next
  * microtask. A handler may send through a channel of any map, or of none.
  */
-class Turn {
+class Running {
   /** The channel whose handler is running. */
   current: Registration | null = null;
   /** Whether handlers or predicates are running: the loop flushes after each. */
@@ -156,8 +155,8 @@ class Turn {
   }
 }
 
-/** The one {@linkcode Turn}. */
-export const turn: Turn = new Turn();
+/** The one {@linkcode Running}. */
+export const running: Running = new Running();
 
 /** Channels that are ready, in the order in which their I/O completed. */
 export class ReadyQueue extends Queue<Registration> {
@@ -210,7 +209,10 @@ export class Registration implements SocketListener {
   endPass = -1;
   /** Promises of handlers that did not settle yet. */
   unsettled = 0;
-  /** A write has failed: `found`, `reading` what was received before, `over` when there is no more. */
+  /**
+   * A write has failed. `found`: what was received before is to be delivered, or read; `reading`: a read is tried for a moment;
+   * `over`: nothing came, so the connection ends. A read that brings something leads back to `found`.
+   */
   failing: "no" | "found" | "reading" | "over" = "no";
   /** Called when the connection has ended, for whatever reason. */
   onEnd: (() => void) | null = null;
@@ -290,14 +292,14 @@ export class Registration implements SocketListener {
     selector.counters.bytesWritten += bytes;
     this.#writeOrder = selector.nextOrder();
     // It made room, which predicates of other channels may look at.
-    selector.roomMade = true;
+    selector.askAgain = true;
     if (selector.sweeps.length > 0) selector.notify();
     // Where a read is in flight and nobody wants to write there is nothing to ask: no pass is spent on that.
     if (this.has(ARMED) && (this.has(WRITE.retired) || !this.has(WRITE.open))) {
       return;
     }
-    if (this.has(READ_THREW)) this.clear(WRITE.parked);
-    else this.unpark();
+    if (!this.has(READ.threw)) this.clear(READ.parked);
+    if (!this.has(WRITE.threw)) this.clear(WRITE.parked);
     selector.examine(this);
   }
 
@@ -343,7 +345,7 @@ export class Registration implements SocketListener {
 
   /** Whether one of the channel's own handlers is running, or has not settled. */
   get handling(): boolean {
-    return turn.current === this || this.unsettled > 0;
+    return running.current === this || this.unsettled > 0;
   }
 
   /** Whether the connection has ended, or was closed. */
@@ -354,33 +356,34 @@ export class Registration implements SocketListener {
   /** Notes that bytes, or a connection, were taken. */
   took(): void {
     this.set(READ.progress);
+    // What there is to take is bounded, so this cannot go on for ever.
+    if (running.current !== null) this.selector.progressed = true;
     this.touch();
   }
 
   /** Notes that bytes were given to the socket, whose writing is to start. */
   sent(): void {
     this.set(WRITE.progress);
-    turn.sent(this.socket!);
+    running.sent(this.socket!);
     this.touch();
   }
 
   /** Notes that the channel's state was changed; by somebody else's code that is news. */
   touch(): void {
-    if (turn.current === this) return;
+    if (running.current === this) return;
     this.unpark();
     this.selector.examine(this);
   }
 
   /** Serves a parked channel again. */
   unpark(): void {
-    this.clear(READ.parked | WRITE.parked | READ_THREW);
+    this.clear(READ.parked | READ.threw | WRITE.parked | WRITE.threw);
   }
 
   /** The connection has ended; after an end of file the write event of this pass still comes. */
   end(endOfFile: boolean): void {
     if (this.has(ENDING)) return;
     this.set(ENDING);
-    this.selector.progressed = true;
     if (endOfFile) this.endPass = this.selector.pass;
     this.selector.dueClose(this);
     this.onEnd?.();
@@ -412,15 +415,15 @@ export class Registration implements SocketListener {
   close(): void {
     this.set(DEAD);
     this.selector.counters.closes++;
-    this.selector.progressed = true;
+    this.selector.askAgain = true;
     this.delete();
   }
 
   /** Closes the socket if the channel's own `close()` did not. */
   destroy(): void {
     if (this.has(DEAD)) return;
-    this.socket?.abort();
     this.close();
+    this.socket?.close();
     this.onEnd?.();
   }
 }
@@ -462,8 +465,8 @@ export class Selector {
   serving = false;
   /** Whether a handler made progress, which may have changed anything. */
   progressed = false;
-  /** Whether a write has made room, which only predicates can see: it is no reason to try parked handlers again. */
-  roomMade = false;
+  /** Whether a write made room or a channel was closed: a reason to ask predicates again, not to try parked handlers again. */
+  askAgain = false;
   /** Whether somebody asked for every channel to be looked at. */
   woken = false;
   /** The time before which no sweep begins. */
@@ -500,7 +503,7 @@ export class Selector {
 
   /** When the next sweep is due. */
   get sweepAt(): number {
-    const wanted = this.sweeps.length > 0 && (this.progressed || this.roomMade);
+    const wanted = this.sweeps.length > 0 && (this.progressed || this.askAgain);
     return wanted ? this.nextSweep : Infinity;
   }
 
@@ -522,8 +525,10 @@ export class Selector {
   }
 
   /** Parks one direction of a channel until something may have changed. */
-  park(registration: Registration, direction: Direction): void {
-    registration.set(direction.parked);
+  park(registration: Registration, direction: Direction, threw = false): void {
+    registration.set(
+      threw ? direction.parked | direction.threw : direction.parked,
+    );
     this.sweepLater(registration);
   }
 
@@ -584,14 +589,21 @@ export class Selector {
   /** Closes every channel, waits for lingering sockets, then throws what failed. */
   async closeAll(ignoreAll: boolean): Promise<void> {
     const errors: unknown[] = [];
-    for (const registration of [...this.registrations]) {
+    const pending: Promise<void>[] = [];
+    const registrations = [...this.registrations];
+    for (const registration of registrations) {
       try {
-        registration.channel.close();
+        // An overridden close() may be asynchronous.
+        const closing: unknown = registration.channel.close();
+        if (isPromise(closing)) pending.push(Promise.resolve(closing));
       } catch (error) {
         errors.push(error);
       }
-      registration.destroy();
     }
+    for (const closing of pending) {
+      await closing.catch((error) => void errors.push(error));
+    }
+    for (const registration of registrations) registration.destroy();
     if (this.lingering > 0) {
       await new Promise<void>((resolve) => this.#lingered.push(resolve));
     }

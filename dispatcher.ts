@@ -17,10 +17,18 @@ import {
   isOwn,
   isPromise,
   Registration,
+  running,
   selectorOf,
-  turn,
 } from "./channel_map.ts";
-import { ACTIVE, CLOSE_SERVED, DEAD, ENDING, READ, WRITE } from "./flags.ts";
+import {
+  ACTIVE,
+  CLOSE_SERVED,
+  DEAD,
+  END_SERVED,
+  ENDING,
+  READ,
+  WRITE,
+} from "./flags.ts";
 import {
   CLOSE_KINDS,
   type CloseKind,
@@ -38,6 +46,7 @@ import type {
   SocketAddress,
   StreamSocket,
 } from "./sockets/socket.ts";
+import { LINGER_TIMEOUT } from "./sockets/stream_socket.ts";
 import { SystemNetwork } from "./sockets/system_network.ts";
 
 /** Options of a {@linkcode Dispatcher}. */
@@ -77,7 +86,6 @@ export let sendAll: (dispatcher: Dispatcher, data: Uint8Array) => number;
 export let unsentOf: (dispatcher: Dispatcher) => number;
 
 const SEND_BUFFER_SIZE = 262_144;
-const LINGER_TIMEOUT = 10_000;
 const DEFAULT_IGNORED = new Set(["warning"]);
 /** Whether the default `ignoreLogTypes` is only looked at, so that the shared one will do. */
 let peeking = false;
@@ -138,8 +146,6 @@ export class Dispatcher implements Disposable {
   #family: Family | undefined;
   #addr: Deno.Addr | null = null;
   #reason: { kind: CloseKind; error?: unknown } | null = null;
-  /** Whether the read event of the end was served, so that only `handleEof` is missing. */
-  #endServed = false;
   #sendBufferSize = SEND_BUFFER_SIZE;
   #lingerTimeout = LINGER_TIMEOUT;
   #controller: AbortController | null = null;
@@ -242,7 +248,6 @@ export class Dispatcher implements Disposable {
       this.#reason =
       this.#controller =
         null;
-    this.#endServed = false;
     const registration = this.#register();
     this.#attach(registration, this.#network.stream(registration));
     this.#setState("idle");
@@ -351,6 +356,7 @@ export class Dispatcher implements Disposable {
    */
   send(data: Uint8Array): number {
     const stream = this.#sending(data);
+    if (stream === null) return 0;
     if (this.#state !== "connected" && !this.#peerEnded) return 0;
     const length = stream.send(data);
     if (length > 0) this.#registration!.sent();
@@ -403,7 +409,8 @@ export class Dispatcher implements Disposable {
    * Takes received bytes without a copy, for whoever is done with them at once, as relays and parsers are.
    *
    * @param n The most bytes to take.
-   * @returns A view, valid until the handler returns or its promise settles; empty at and after the end of the connection.
+   * @returns A view, valid until the handler returns or its promise settles; empty at and after the end of the connection. Its
+   * `buffer` is shared with others: look at the view only.
    * @throws {Deno.errors.WouldBlock} If nothing is there yet.
    * @throws {RangeError} If `n` is not a whole number, 0 or more.
    * @throws {TypeError} If there is no socket or it listens.
@@ -632,7 +639,7 @@ export class Dispatcher implements Disposable {
     const registration = this.#registration;
     if (this.accepting || registration === null) return;
     // The failed handler may be that of a socket before this one.
-    const failed = turn.current;
+    const failed = running.current;
     if (failed?.channel === this && failed !== registration) return;
     this.disconnect({ kind: "error", error });
   }
@@ -907,14 +914,15 @@ export class Dispatcher implements Disposable {
     throw this.#misuse(verb, why);
   }
 
-  /** The stream to send through, once it is clear that it may be done and with what. */
-  #sending(data: Uint8Array): StreamSocket {
+  /** The stream to send through, once it is clear that it may be done and with what; `null` after the close. */
+  #sending(data: Uint8Array): StreamSocket | null {
     if (!(data instanceof Uint8Array)) {
       const got = data === null ? "null" : typeof data;
       throw this.#misuse("send to", `data must be a Uint8Array, got ${got}`);
     }
+    if (this.#state === "closed") return null;
     const stream = this.#requireStream("send to");
-    if (stream.shutDown && this.#state !== "closed") {
+    if (stream.shutDown) {
       throw this.#misuse("send to", 'shutdown("write") was called');
     }
     return stream;
@@ -923,6 +931,7 @@ export class Dispatcher implements Disposable {
   /** As `send`, but takes everything, before the connection is there, too. */
   #sendAll(data: Uint8Array): number {
     const stream = this.#sending(data);
+    if (stream === null) return 0;
     const ended = this.#state === "closed" || this.#state === "closing";
     if (ended && !this.#peerEnded) return 0;
     const length = stream.sendAll(data);
@@ -937,8 +946,9 @@ export class Dispatcher implements Disposable {
         `Cannot receive from ${this.#describe()}: the length must be a whole number, 0 or more, got ${n}`,
       );
     }
+    if (this.#state === "closed") return null;
     const stream = this.#requireStream("receive from");
-    if (n === 0 || this.#state === "closed") return null;
+    if (n === 0) return null;
     if (stream.available > 0) return stream;
     if (stream.atEnd || this.#state === "closing") return null;
     throw new Deno.errors.WouldBlock(
@@ -962,8 +972,8 @@ export class Dispatcher implements Disposable {
     const stream = this.#stream!;
     const registration = this.#registration!;
     const atEnd = stream.atEnd;
-    if (!atEnd || !this.#endServed) {
-      this.#endServed = atEnd;
+    if (!registration.has(END_SERVED)) {
+      if (atEnd) registration.set(END_SERVED);
       const result = this.handleRead();
       if (!atEnd) {
         // More of the library's own would change nothing: the data stays.
@@ -1015,7 +1025,7 @@ export class Dispatcher implements Disposable {
     const stream = this.#stream;
     registration.close();
     this.#phase = "closed";
-    this.#listener?.abort();
+    this.#listener?.close();
     if (stream !== null) closeStream(stream);
     this.#debug("closing channel");
     registration.onEnd?.();

@@ -11,6 +11,8 @@ export interface Direction {
   readonly open: number;
   /** Served without progress: not before something may have changed. */
   readonly parked: number;
+  /** Parked because it threw: room that a write makes is no reason to try it again. */
+  readonly threw: number;
   /** The library's own handler was called once, and more of it would change nothing. */
   readonly retired: number;
   /** Held: neither asked nor served. */
@@ -32,6 +34,7 @@ function direction(shift: number): Direction {
     held: held!,
     queued: 16 << shift,
     progress: 32 << shift,
+    threw: 64 << shift,
     free: 15 << shift,
   };
 }
@@ -39,23 +42,23 @@ function direction(shift: number): Direction {
 /** Reading, or accepting. */
 export const READ: Direction = direction(0);
 /** Writing. */
-export const WRITE: Direction = direction(6);
+export const WRITE: Direction = direction(7);
 
 /** The channel is in the map. */
-export const ACTIVE: number = 1 << 12;
+export const ACTIVE: number = 1 << 14;
 /** Its socket was closed by us. */
-export const DEAD: number = 1 << 13;
+export const DEAD: number = 1 << 15;
 /** A read or an accept is in flight: it cannot be taken back, so the predicate need not be asked. */
-export const ARMED: number = 1 << 14;
+export const ARMED: number = 1 << 16;
 /** In the queue of those to be examined. */
-export const EXAMINING: number = 1 << 15;
+export const EXAMINING: number = 1 << 17;
 /** In the queue of those to be swept. */
-export const SWEEPING: number = 1 << 16;
+export const SWEEPING: number = 1 << 18;
 /** An exceptional condition waits to be served. */
-export const EXCEPTIONAL: number = 1 << 17;
+export const EXCEPTIONAL: number = 1 << 19;
 /** The connection has ended: `handleClose` is due. */
-export const ENDING: number = 1 << 18;
+export const ENDING: number = 1 << 20;
 /** `handleClose` was called. */
-export const CLOSE_SERVED: number = 1 << 19;
-/** Reading is parked because it failed: room to write is no reason to try it again. */
-export const READ_THREW: number = 1 << 20;
+export const CLOSE_SERVED: number = 1 << 21;
+/** `handleRead` was called for the end: only `handleEof` is missing, for which the predicate is not asked. */
+export const END_SERVED: number = 1 << 22;

@@ -10,17 +10,10 @@ import {
   isPromise,
   quietly,
   type Registration,
+  running,
   type Selector,
-  turn,
 } from "./channel_map.ts";
-import {
-  DEAD,
-  type Direction,
-  ENDING,
-  READ,
-  READ_THREW,
-  WRITE,
-} from "./flags.ts";
+import { DEAD, type Direction, ENDING, READ, WRITE } from "./flags.ts";
 import { describeError, ExitNow } from "./errors.ts";
 
 /** Calls one handler; what it throws goes to `handleError` right after it. */
@@ -33,7 +26,7 @@ export function run(
   if (direction !== null) {
     registration.clear(direction.progress);
   }
-  turn.current = registration;
+  running.current = registration;
   let result: void | Promise<void> = undefined;
   let threw = true;
   try {
@@ -42,9 +35,9 @@ export function run(
   } catch (error) {
     report(selector, registration, error);
   } finally {
-    turn.current = null;
+    running.current = null;
     if (!isPromise(result)) settle(registration, direction, threw);
-    turn.flush();
+    running.flush();
   }
   if (!isPromise(result)) return;
   if (direction !== null) registration.hold(direction);
@@ -93,6 +86,7 @@ function settle(
   // Not the one that called the handler: the channel may have changed over.
   const { selector, socket } = registration;
   if (registration.unsettled === 0) socket?.reclaim();
+  if (registration.has(DEAD | ENDING)) selector.progressed = true;
   if (direction === null || registration.has(direction.progress)) {
     selector.progressed = true;
     if (direction !== READ) registration.clear(READ.parked);
@@ -106,8 +100,8 @@ function settle(
       ? socket!.waiting && !socket!.atEnd
       : registration.has(direction.open);
     if (ready && !registration.has(direction.retired)) {
-      selector.park(registration, direction);
-      if (threw && direction === READ) registration.set(READ_THREW);
+      // A handleWrite that threw may have sent something, and is served again when that has left.
+      selector.park(registration, direction, threw && direction === READ);
     }
   }
   selector.examine(registration);
@@ -181,7 +175,7 @@ export function runClose(
   selector: Selector,
   registration: Registration,
 ): void {
-  turn.current = registration;
+  running.current = registration;
   let result: void | Promise<void> = undefined;
   try {
     result = registration.channel.handleCloseEvent();
@@ -189,10 +183,10 @@ export function runClose(
     if (error instanceof ExitNow) throw error;
     logCloseFailure(registration, error);
   } finally {
-    turn.current = null;
+    running.current = null;
     selector.progressed = true;
     if (!isPromise(result)) closeAfter(registration);
-    turn.flush();
+    running.flush();
   }
   if (!isPromise(result)) return;
   follow(registration, result, (failure) => {
@@ -209,8 +203,15 @@ function logCloseFailure(registration: Registration, error: unknown): void {
 /** After `handleClose` the socket that ended is closed, if the handler did not see to it. */
 function closeAfter(registration: Registration): void {
   if (registration.has(DEAD)) return;
+  const { channel } = registration;
   try {
-    registration.channel.close();
+    const result: unknown = channel.close();
+    if (isPromise(result)) {
+      return follow(registration, result, (failure) => {
+        if (failure) exitOr(logCloseFailure, registration, failure.error);
+        registration.destroy();
+      });
+    }
   } catch (error) {
     exitOr(logCloseFailure, registration, error);
   }

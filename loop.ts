@@ -16,15 +16,16 @@ import {
   channelMap,
   isOwn,
   type Registration,
+  running,
   type Selector,
   selectorOf,
-  turn,
 } from "./channel_map.ts";
 import {
   ACTIVE,
   ARMED,
   CLOSE_SERVED,
   type Direction,
+  END_SERVED,
   ENDING,
   EXAMINING,
   EXCEPTIONAL,
@@ -40,7 +41,7 @@ import { report, run, runClose } from "./handling.ts";
  * A chain of passes yields to timers and other I/O after this many milliseconds: Deno's operations yield by themselves every
  * 128, code that uses none does not.
  */
-const TURN = 5;
+const MAX_CHAIN = 5;
 
 /** The pause after a sweep, in durations of that sweep: sweeping takes 5 % of the time at most. */
 const SWEEP_PAUSE = 20;
@@ -264,6 +265,7 @@ class Serving {
   #passes = 0;
   /** When the running chain of passes began. */
   #turnStart = 0;
+  #passStart = 0;
   #deadline = 0;
   #timedOut = false;
   #resolve: () => void = () => {};
@@ -323,7 +325,7 @@ class Serving {
     this.#beginTurn();
   };
 
-  /** After timers and other I/O had their turn. */
+  /** After timers and other I/O had their running. */
   readonly #beginTurn = (): void => {
     this.#turnStart = this.#selector.clock.now();
     this.#begin();
@@ -339,7 +341,8 @@ class Serving {
       return this.#resolve();
     }
     const now = clock.now();
-    if (now - this.#turnStart > TURN) return clock.defer(this.#beginTurn);
+    if (now - this.#turnStart > MAX_CHAIN) return clock.defer(this.#beginTurn);
+    this.#passStart = now;
     this.#passes++;
     selector.pass++;
     selector.counters.passes++;
@@ -377,10 +380,10 @@ class Serving {
   /** The wait was ended: by news, or by an alarm. */
   readonly #wake = (): void => {
     const selector = this.#selector;
-    const { rang } = this.#alarm;
-    const swept = this.#sweepAlarm.rang;
-    if (rang || swept) {
-      const now = selector.clock.now();
+    const now = selector.clock.now();
+    // Nobody was kept waiting while there was nothing to do.
+    if (now - this.#passStart > 1) this.#turnStart = now;
+    if (this.#alarm.rang || this.#sweepAlarm.rang) {
       this.#timedOut = now >= this.#deadline;
       try {
         if (!this.#timedOut) ask(selector, now, false);
@@ -419,7 +422,7 @@ class Serving {
 
 /** Asks the channels about which there is news, or all, and sweeps if that is due at `now`. */
 function ask(selector: Selector, now: number, all: boolean): void {
-  turn.held = true;
+  running.held = true;
   try {
     if (all) {
       selector.woken = false;
@@ -428,7 +431,7 @@ function ask(selector: Selector, now: number, all: boolean): void {
     examineQueued(selector);
     if (now >= selector.sweepAt) sweep(selector);
   } finally {
-    turn.end();
+    running.end();
   }
 }
 
@@ -470,7 +473,7 @@ function examineQueued(selector: Selector): void {
 function sweep(selector: Selector): void {
   const { clock, sweeps, progressed } = selector;
   const start = clock.now();
-  selector.progressed = selector.roomMade = false;
+  selector.progressed = selector.askAgain = false;
   const batch = sweeps.take();
   let i = 0;
   try {
@@ -491,7 +494,7 @@ function sweep(selector: Selector): void {
     // After an ExitNow the rest is still to be swept.
     if (i < batch.length) {
       selector.progressed ||= progressed;
-      selector.roomMade = true;
+      selector.askAgain = true;
     }
     for (; i < batch.length; i++) {
       const registration = batch.at(i);
@@ -571,8 +574,11 @@ function wants(
   direction: Direction,
 ): boolean {
   const { channel } = registration;
+  if (direction === READ && registration.has(END_SERVED)) {
+    return askable(selector, registration, direction);
+  }
   if (!askable(selector, registration, direction)) return false;
-  turn.current = registration;
+  running.current = registration;
   try {
     const answer = direction === READ
       ? askReadable(channel)
@@ -581,10 +587,10 @@ function wants(
     if (answer) return askable(selector, registration, direction);
   } catch (error) {
     report(selector, registration, error);
-    selector.park(registration, direction);
+    selector.park(registration, direction, true);
     return false;
   } finally {
-    turn.current = null;
+    running.current = null;
   }
   const asked = direction === READ ? channel.readable : channel.writable;
   if (!isOwn(asked)) selector.sweepLater(registration);
@@ -610,13 +616,13 @@ const exptEvent = (channel: Channel) => channel.handleExptEvent();
 
 /** Serves what is ready now; what becomes ready meanwhile waits for the next pass. */
 function serveReady(selector: Selector, usePoll: boolean): void {
-  turn.held = true;
+  running.held = true;
   try {
     tellRejections(selector);
     if (usePoll) serveByChannel(selector);
     else serveByEvent(selector);
   } finally {
-    turn.end();
+    running.end();
   }
 }
 
@@ -739,14 +745,14 @@ function tellRejections(selector: Selector): void {
   for (let i = 0; i < rejections.length; i++) {
     const { registration, error } = rejections[i]!;
     try {
-      turn.current = registration;
+      running.current = registration;
       report(selector, registration, error);
     } catch (exit) {
       selector.rejections.unshift(...rejections.slice(i + 1));
       throw exit;
     } finally {
-      turn.current = null;
-      turn.flush();
+      running.current = null;
+      running.flush();
     }
     selector.examine(registration);
   }

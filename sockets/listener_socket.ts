@@ -83,7 +83,7 @@ export class AcceptSocket implements ListenerSocket {
     return conn;
   }
 
-  abort(): void {
+  close(): void {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#retryTimer !== undefined) {

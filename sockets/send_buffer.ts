@@ -11,8 +11,6 @@ import { ByteQueue } from "./byte_queue.ts";
 export interface SendOwner {
   /** Some bytes left. */
   written(bytes: number): void;
-  /** The half-close was started. */
-  halfClosed(): void;
   /** A write, or the half-close, failed; `error` of the buffer says why. */
   sendFailed(): void;
 }
@@ -76,7 +74,6 @@ export class SendBuffer {
       this.#conn.write(this.#queue.peek()).then(this.#onWritten, this.#onError);
     } else if (this.#halfClose === "asked") {
       this.#halfClose = "started";
-      this.#owner.halfClosed();
       this.#conn.closeWrite().then(undefined, this.#onError);
     }
   }

@@ -1,8 +1,8 @@
 /**
  * What a dispatcher stands on: the contracts of the sockets and of the network that makes them. Deno completes operations, it
  * does not announce that one would succeed; a socket turns completions into readiness. It holds at most one read and one
- * write in flight, remembers what came back, and tells its {@linkcode SocketListener}. Interfaces only: the sockets of the
- * system are the other files of this folder.
+ * write in flight, remembers what came back, and tells its {@linkcode SocketListener}. The sockets of the system are the
+ * other files of this folder.
  *
  * The duties of every socket:
  * - nothing of the listener is called inside a call of one of the socket's methods;
@@ -73,8 +73,13 @@ export interface Socket {
   readonly atEnd: boolean;
   /** Starts to write what waits, if no write is in flight. */
   flush(): void;
-  /** Closes at once and drops what waits, also while it lingers. */
-  abort(): void;
+  /**
+   * Closes without losing what `send()` took: writes it, half-closes, waits for the peer's end of file and closes. A listener closes
+   * at once, and what it accepted and did not hand over, too.
+   *
+   * @param lingerTimeout The longest time without a byte written, in milliseconds; 0 closes at once; 10,000 if left out.
+   */
+  close(lingerTimeout?: number): void;
   /** Whether a write is welcome: connected, not failed, and half of the send buffer free. */
   readonly writeReady: boolean;
 }
@@ -126,15 +131,11 @@ export interface StreamSocket extends Socket {
   setNoDelay(on: boolean): void;
   /** Switches TCP's keep-alive probes; remembered until connected. */
   setKeepAlive(on: boolean): void;
-  /**
-   * Closes without losing what `send()` took: writes it, half-closes, waits for the peer's end of file and closes.
-   *
-   * @param lingerTimeout The longest time without a byte written, in milliseconds; 0 closes at once.
-   */
-  close(lingerTimeout: number): void;
+  /** Closes at once and drops what waits, also while it lingers. */
+  abort(): void;
 }
 
-/** A socket that accepts connections, one at a time. `abort()` closes what it accepted and did not hand over, too. */
+/** A socket that accepts connections, one at a time. */
 export interface ListenerSocket extends Socket {
   /** The address it listens on. */
   readonly addr: Deno.Addr;
@@ -144,7 +145,7 @@ export interface ListenerSocket extends Socket {
   accept(): Deno.Conn | null;
 }
 
-/** Where sockets come from: the system's, or a simulated one. */
+/** Where sockets come from: the system's, or a simulated one. Not guaranteed: its shape may change in any version. */
 export interface Network {
   /** Makes a socket of an open connection. Throws a `TypeError` for one that is closed, taken or not of this network. */
   adopt(conn: Deno.Conn, listener: SocketListener): StreamSocket;

@@ -19,7 +19,7 @@ export type Connect = (
 ) => Promise<Deno.Conn>;
 
 /** What the sockets of one network share. */
-export interface Surroundings {
+export interface Environment {
   readonly clock: Clock;
   readonly pool: BufferPool;
   readonly connect: Connect;
@@ -28,16 +28,19 @@ export interface Surroundings {
 /** A connection of TCP has these in addition. */
 type TcpOptions = Partial<Pick<Deno.TcpConn, "setNoDelay" | "setKeepAlive">>;
 
+/** How long a closed socket goes on without a byte written, in milliseconds, unless told otherwise. */
+export const LINGER_TIMEOUT = 10_000;
+
 /** How long a closed socket waits for the peer's end of file after its own, in milliseconds. */
 const DISCARD_TIMEOUT = 2_000;
 
 /** What a closed socket still receives goes here, whichever socket it is: nobody reads it. */
-const rubbish = new Uint8Array(65_536);
+const discarded = new Uint8Array(65_536);
 
 /** See the module's documentation, and {@linkcode StreamSocket} for what the members promise. */
 export class ConnSocket implements StreamSocket, SendOwner {
   readonly #listener: SocketListener;
-  readonly #around: Surroundings;
+  readonly #environment: Environment;
   #conn: Deno.Conn | null = null;
   #cancelConnect: (() => void) | null = null;
   /** Set while a closed socket writes what waits: when it is given up, and the longest time without a byte written. */
@@ -46,8 +49,6 @@ export class ConnSocket implements StreamSocket, SendOwner {
   #noDelay = true;
   #keepAlive: boolean | undefined;
   #sender: SendBuffer | null = null;
-  /** When the half-close was started. */
-  #halfClosedAt = 0;
 
   // Receiving: the bytes from #start to #end of #buffer wait to be taken.
   #buffer: Uint8Array<ArrayBuffer> | null = null;
@@ -65,9 +66,9 @@ export class ConnSocket implements StreamSocket, SendOwner {
   bytesRead = 0;
   sendBufferSize = 0;
 
-  constructor(listener: SocketListener, around: Surroundings) {
+  constructor(listener: SocketListener, environment: Environment) {
     this.#listener = listener;
-    this.#around = around;
+    this.#environment = environment;
   }
 
   get localAddr(): Deno.Addr | null {
@@ -103,11 +104,11 @@ export class ConnSocket implements StreamSocket, SendOwner {
       options.signal = controller.signal;
       // Not at once: an abort between the completion and its continuation would lose the descriptor in Deno.
       this.#cancelConnect = () =>
-        this.#around.clock.defer(() => {
+        this.#environment.clock.defer(() => {
           if (this.#cancelConnect !== null) controller.abort();
         });
     }
-    this.#around.connect(options).then(
+    this.#environment.connect(options).then(
       (conn) => this.#onConnect(conn),
       (error) => this.#onConnectError(error),
     );
@@ -171,10 +172,10 @@ export class ConnSocket implements StreamSocket, SendOwner {
     if (this.#reading || this.#eof || this.#conn === null) return;
     if (this.#lent !== "no") this.#dropBuffer();
     if (!this.#closed) {
-      this.#buffer ??= this.#around.pool.acquireForRead(this.#readSize);
+      this.#buffer ??= this.#environment.pool.acquireForRead(this.#readSize);
     }
     this.#reading = true;
-    const reading = this.#conn.read(this.#buffer ?? rubbish);
+    const reading = this.#conn.read(this.#buffer ?? discarded);
     reading.then(this.#onRead, this.#onRead);
   }
 
@@ -239,8 +240,9 @@ export class ConnSocket implements StreamSocket, SendOwner {
   /** Lets go of the receive buffer, which no operation uses any more. */
   #dropBuffer(): void {
     if (this.#buffer === null) return;
-    if (this.#lent === "no") this.#around.pool.releaseFromRead(this.#buffer);
-    else this.#around.pool.forget(this.#buffer);
+    if (this.#lent === "no") {
+      this.#environment.pool.releaseFromRead(this.#buffer);
+    } else this.#environment.pool.forget(this.#buffer);
     this.#buffer = null;
     this.#lent = "no";
     this.#start = this.#end = 0;
@@ -302,7 +304,7 @@ export class ConnSocket implements StreamSocket, SendOwner {
   #sending(): SendBuffer {
     return this.#sender ??= new SendBuffer(
       this,
-      this.#around.pool,
+      this.#environment.pool,
       this.#conn,
     );
   }
@@ -312,10 +314,6 @@ export class ConnSocket implements StreamSocket, SendOwner {
     this.#listener.writeReady(bytes);
   }
 
-  halfClosed(): void {
-    this.#halfClosedAt = this.#around.clock.now();
-  }
-
   sendFailed(): void {
     if (this.#linger !== null) this.abort();
     else this.#listener.writeFailed();
@@ -323,7 +321,7 @@ export class ConnSocket implements StreamSocket, SendOwner {
 
   // Closing.
 
-  close(lingerTimeout: number): void {
+  close(lingerTimeout = LINGER_TIMEOUT): void {
     if (this.#closed) return;
     const sender = this.#sender;
     const failed = sender?.error !== undefined ||
@@ -337,7 +335,7 @@ export class ConnSocket implements StreamSocket, SendOwner {
     this.#closed = true;
     if (!this.#reading) this.#dropBuffer();
     this.#linger = {
-      alarm: new Alarm(this.#around.clock, () => this.abort()),
+      alarm: new Alarm(this.#environment.clock, () => this.abort()),
       timeout: lingerTimeout,
     };
     this.#listener.lingerStarted();
@@ -369,9 +367,10 @@ export class ConnSocket implements StreamSocket, SendOwner {
   /** A byte written is a sign of life; after the last one the peer has little time left. */
   #keepLingering(): void {
     const { alarm, timeout } = this.#linger!;
-    if (this.#sender!.length > 0) alarm.set(this.#around.clock.now() + timeout);
+    const now = this.#environment.clock.now();
+    if (this.#sender!.length > 0) alarm.set(now + timeout);
     else if (this.#eof) this.abort();
-    else alarm.set(this.#halfClosedAt + DISCARD_TIMEOUT);
+    else alarm.set(now + DISCARD_TIMEOUT);
   }
 
   /** A read of a closed socket ended. */

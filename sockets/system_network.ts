@@ -14,11 +14,7 @@ import type {
   SocketListener,
   StreamSocket,
 } from "./socket.ts";
-import {
-  type Connect,
-  ConnSocket,
-  type Surroundings,
-} from "./stream_socket.ts";
+import { type Connect, ConnSocket, type Environment } from "./stream_socket.ts";
 
 /** The two functions of Deno that everything stands on; tests put others in their place. */
 export interface System {
@@ -36,7 +32,7 @@ const adopted = new WeakSet<Deno.Conn>();
 /** The {@linkcode Network} of the system. */
 export class SystemNetwork implements Network {
   readonly #system: System;
-  readonly #around: Surroundings;
+  readonly #environment: Environment;
 
   /**
    * Makes a network with buffers of its own.
@@ -46,7 +42,7 @@ export class SystemNetwork implements Network {
    */
   constructor(clock: Clock, system: System = Deno as System) {
     this.#system = system;
-    this.#around = {
+    this.#environment = {
       clock,
       pool: new BufferPool(),
       connect: (options) => system.connect(options),
@@ -67,7 +63,7 @@ export class SystemNetwork implements Network {
         "Cannot adopt connection: another dispatcher has adopted it",
       );
     }
-    const socket = new ConnSocket(listener, this.#around);
+    const socket = new ConnSocket(listener, this.#environment);
     try {
       socket.attach(conn);
     } catch (error) {
@@ -81,7 +77,7 @@ export class SystemNetwork implements Network {
   }
 
   stream(listener: SocketListener): StreamSocket {
-    return new ConnSocket(listener, this.#around);
+    return new ConnSocket(listener, this.#environment);
   }
 
   listener(
@@ -92,7 +88,7 @@ export class SystemNetwork implements Network {
     const source = this.#system.listen(
       backlog === undefined ? addr : { ...addr, tcpBacklog: backlog },
     );
-    return new AcceptSocket(listener, this.#around.clock, source);
+    return new AcceptSocket(listener, this.#environment.clock, source);
   }
 
   discard(conn: Deno.Conn): void {

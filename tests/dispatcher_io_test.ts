@@ -527,6 +527,80 @@ Deno.test("room never exceeds sendBufferSize, and comes back as the peer reads",
   assertEquals(channel.errors, []);
 });
 
+Deno.test("sendBufferSize may be changed at any time", async () => {
+  await using map = new ChannelMap();
+  const [conn, peer] = await tcpPair();
+  using _ = peer;
+  const channel = new Recorder(conn, { map });
+  assertEquals(channel.sendBufferSize, 262_144);
+  channel.sendBufferSize = 10;
+  assertEquals(channel.room, 10);
+  assertEquals(channel.send(new Uint8Array(20)), 10);
+  // Less than what waits already: no room, and nothing is lost.
+  channel.sendBufferSize = 5;
+  assertEquals(channel.room, 0);
+  assertEquals(channel.send(new Uint8Array(20)), 0);
+  channel.sendBufferSize = 30;
+  assertEquals(channel.room, 20);
+  assertEquals(channel.send(new Uint8Array(50)), 20);
+  await readExactly(peer, 30);
+  for (const size of [0, -1, 1.5, NaN, Infinity]) {
+    assertThrows(
+      () => channel.sendBufferSize = size,
+      RangeError,
+      "Cannot set sendBufferSize: ",
+    );
+  }
+  assertEquals(channel.sendBufferSize, 30);
+});
+
+Deno.test("sendBufferSize that grows lets a full channel write again", async () => {
+  await using map = new ChannelMap();
+  const [conn, peer] = await tcpPair();
+  using _ = peer;
+  const channel = new Recorder(conn, { map, sendBufferSize: 1_000 });
+  channel.writable = () => true;
+  channel.handleWrite = () => {
+    while (channel.send(new Uint8Array(100_000)) > 0);
+    channel.events.push("write");
+  };
+  const served = run(map);
+  // Until nothing goes out any more. A busy loop gives way for many turns.
+  for (let before = -1; channel.bytesWritten !== before; await turns(200)) {
+    before = channel.bytesWritten;
+  }
+  assertLess(channel.room, 500);
+  channel.events.length = 0;
+  channel.sendBufferSize = 5_000;
+  await until(() => channel.events.length > 0);
+  channel.abort();
+  await served;
+});
+
+Deno.test("lingerTimeout counts when close() is called", async () => {
+  await using map = new ChannelMap({ clock: new StoppedClock() });
+  const [conn, peer] = await tcpPair();
+  using _ = peer;
+  const channel = new Recorder(conn, { map });
+  assertEquals(channel.lingerTimeout, 10_000);
+  for (const timeout of [-1, NaN]) {
+    assertThrows(
+      () => channel.lingerTimeout = timeout,
+      RangeError,
+      "Cannot set lingerTimeout: ",
+    );
+  }
+  channel.sendBufferSize = 1 << 25;
+  const taken = channel.send(new Uint8Array(1 << 25));
+  await turns();
+  channel.lingerTimeout = 0;
+  channel.close();
+  // Although nobody reads and no time passes.
+  await run(map);
+  const got = await readToEnd(peer).then((data) => data.length, () => 0);
+  assertLess(got, taken);
+});
+
 Deno.test("handleClose() tells how many bytes were never sent", async () => {
   await using map = new ChannelMap();
   const [conn, peer] = await breakablePair();
