@@ -519,7 +519,7 @@ export class Dispatcher implements Disposable {
 
   /**
    * Says that something changed which this channel's predicates or handlers see: it is asked again, and served again if it was
-   * parked. Two handlers that wake each other each time never rest.
+   * parked. It means nothing in a handler of the channel itself. Two handlers that wake each other each time never rest.
    */
   wake(): void {
     const registration = this.#registration;
@@ -527,8 +527,7 @@ export class Dispatcher implements Disposable {
     // A handler may have been set on the object meanwhile.
     if (!isOwn(this.handleRead)) registration.clear(READ.retired);
     if (!isOwn(this.handleWrite)) registration.clear(WRITE.retired);
-    registration.unpark();
-    registration.selector.examine(registration);
+    registration.touch();
   }
 
   // Predicates and handlers: to be overridden.

@@ -23,31 +23,41 @@ export function run(
   direction: Direction | null,
   event: (channel: Channel) => void | Promise<void>,
 ): void {
-  if (direction !== null) {
-    registration.clear(direction.progress);
-  }
+  if (direction !== null) registration.clear(direction.progress);
   running.current = registration;
   let result: void | Promise<void> = undefined;
-  let threw = true;
+  let outcome: Outcome = "returned";
   try {
     result = event(registration.channel);
-    threw = false;
   } catch (error) {
+    outcome = thrown(registration, direction);
     report(selector, registration, error);
   } finally {
     running.current = null;
-    if (!isPromise(result)) settle(registration, direction, threw);
+    if (!isPromise(result)) settle(registration, direction, outcome);
     running.flush();
   }
   if (!isPromise(result)) return;
   if (direction !== null) registration.hold(direction);
   follow(registration, result, (failure) => {
     if (direction !== null) registration.release(direction);
-    if (failure !== null) {
-      registration.selector.reject(registration, failure.error);
-    }
-    settle(registration, direction, failure !== null);
+    if (failure === null) return settle(registration, direction, "returned");
+    const outcome = thrown(registration, direction);
+    registration.selector.reject(registration, failure.error);
+    settle(registration, direction, outcome);
   });
+}
+
+/** How a handler ended. */
+type Outcome = "returned" | "threw after progress" | "threw";
+
+/** How a handler ended that threw: before `handleError`, whose own doings are no progress of the handler's. */
+function thrown(
+  registration: Registration,
+  direction: Direction | null,
+): Outcome {
+  const progress = direction !== null && registration.has(direction.progress);
+  return progress ? "threw after progress" : "threw";
 }
 
 /** What a promise was rejected with, which may be anything; `null` if it was not. */
@@ -81,27 +91,24 @@ function follow(
 function settle(
   registration: Registration,
   direction: Direction | null,
-  threw: boolean,
+  outcome: Outcome,
 ): void {
   // Not the one that called the handler: the channel may have changed over.
   const { selector, socket } = registration;
   if (registration.unsettled === 0) socket?.reclaim();
   if (registration.has(DEAD | ENDING)) selector.progressed = true;
-  if (direction === null || registration.has(direction.progress)) {
+  const progress = direction === null || registration.has(direction.progress);
+  if (progress) {
     selector.progressed = true;
     if (direction !== READ) registration.clear(READ.parked);
     if (direction !== WRITE) registration.clear(WRITE.parked);
   }
-  if (
-    direction !== null &&
-    (threw || !registration.has(direction.progress))
-  ) {
+  if (direction !== null && (outcome !== "returned" || !progress)) {
     const ready = direction === READ
       ? socket!.waiting && !socket!.atEnd
       : registration.has(direction.open);
     if (ready && !registration.has(direction.retired)) {
-      // A handleWrite that threw may have sent something, and is served again when that has left.
-      selector.park(registration, direction, threw && direction === READ);
+      selector.park(registration, direction, outcome === "threw");
     }
   }
   selector.examine(registration);

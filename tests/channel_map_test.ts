@@ -14,6 +14,7 @@ import {
   loop,
   poll,
 } from "../mod.ts";
+import { FakeConn, settle, World } from "./fakes.ts";
 import {
   bytes,
   listenTcp,
@@ -330,4 +331,24 @@ Deno.test("ChannelMap may be filled again after it was empty", async () => {
     assertEquals(text(await answer), "again");
   }
   assertEquals(map.counters.closes, 3);
+});
+
+Deno.test("counters count what a socket writes after it was closed", async () => {
+  const world = new World();
+  const conn = new FakeConn();
+  conn.onWrite = "wait";
+  const dispatcher = new Dispatcher(conn, { map: world.map });
+  dispatcher.send(bytes("response"));
+  dispatcher.close();
+  const served = loop({ map: world.map });
+  await settle();
+  assertEquals(world.map.counters.bytesWritten, 0);
+  conn.release(5);
+  await settle();
+  assertEquals(world.map.counters.bytesWritten, 5);
+  conn.release();
+  conn.end();
+  await served;
+  assertEquals([conn.sent, dispatcher.bytesWritten], ["response", 8]);
+  assertEquals(world.map.counters.bytesWritten, 8);
 });

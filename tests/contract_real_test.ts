@@ -934,6 +934,37 @@ Deno.test("7 after a failed write data in parts comes first, too, and nothing is
   ]);
 });
 
+Deno.test("7 after a failed write data that lies in the system, and for which a read waits, comes first", async () => {
+  await using map = new ChannelMap();
+  const [conn, peer] = await tcpPair();
+  const { read, write } = conn;
+  let reading = false;
+  let failed = false;
+  conn.read = (buffer) => {
+    reading = true;
+    return read.call(conn, buffer);
+  };
+  conn.write = (data) => {
+    const written = write.call(conn, data);
+    written.catch(() => failed = true);
+    return written;
+  };
+  const channel = new Recorder(conn, { map });
+  const served = run(map);
+  await until(() => reading);
+  await turns(1);
+  await peer.write(bytes("last words"));
+  peer.close();
+  // Not one turn of the event loop in between, so that Deno knows of the failure first: the peer's system answers at once.
+  for (let i = 0; i < 1_000 && !failed; i++) {
+    channel.send(bytes("too late"));
+    for (let microtasks = 0; microtasks < 10; microtasks++) await null;
+  }
+  await served;
+  assertEquals(channel.received, "last words");
+  assertEquals(channel.events, ["read last words", "close reset"]);
+});
+
 Deno.test("7 a channel with neither predicate true does not notice the peer's close", async () => {
   await using map = new ChannelMap();
   const [channel, peer] = await pair(map);

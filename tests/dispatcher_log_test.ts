@@ -4,6 +4,7 @@ import {
   assertMatch,
   assertStrictEquals,
   assertStringIncludes,
+  assertThrows,
 } from "@std/assert";
 import {
   ChannelMap,
@@ -476,4 +477,24 @@ Deno.test("handleWrite() that is not overridden does not spin", async () => {
   controller.abort();
   await served;
   assertEquals(channel.lines, ["warning: unhandled write event"]);
+});
+
+Deno.test("ignoreLogTypes is each dispatcher's own, though one of them cannot give it", () => {
+  const map = new ChannelMap();
+  class Broken extends Dispatcher {}
+  Object.defineProperty(Broken.prototype, "ignoreLogTypes", {
+    get() {
+      throw new Error("mine");
+    },
+  });
+  assertThrows(() => new Broken(null, { map }).logInfo("x"), Error, "mine");
+  const [a, b] = [new Dispatcher(null, { map }), new Dispatcher(null, { map })];
+  a.ignoreLogTypes.add("error");
+  assertEquals(b.ignoreLogTypes, new Set(["warning"]));
+});
+
+Deno.test("Deno.inspect() shows a prototype, which is no dispatcher", () => {
+  assertEquals(Deno.inspect(Dispatcher.prototype), "Dispatcher {}");
+  class Handler extends Dispatcher {}
+  Deno.inspect(Handler.prototype);
 });

@@ -1,5 +1,11 @@
 import { assert, assertEquals, assertGreater, assertThrows } from "@std/assert";
-import { ChannelMap, type CloseReason, DispatcherWithSend } from "../mod.ts";
+import {
+  ChannelMap,
+  type CloseReason,
+  DispatcherWithSend,
+  loop,
+} from "../mod.ts";
+import { FakeConn, settle, World } from "./fakes.ts";
 import {
   breakablePair,
   bytes,
@@ -290,4 +296,33 @@ Deno.test("An echo of DispatcherWithSend loses nothing", async () => {
   await run(map);
   await written;
   assertEquals(await read, data);
+});
+
+Deno.test("send() returns 0 between a failed write and handleClose()", async () => {
+  const world = new World();
+  const conn = new FakeConn();
+  const sender = new Sender(conn, { map: world.map });
+  await world.serve();
+  conn.onWrite = "wait";
+  sender.send(bytes("lost"));
+  await settle();
+  // Nobody can be told before the next pass.
+  sender.delChannel();
+  conn.failWrite(new Deno.errors.BrokenPipe("broken pipe"));
+  await settle();
+  assertEquals(sender.send(bytes("late")), 0);
+  sender.addChannel();
+  await loop({ map: world.map });
+  assertEquals(sender.reasons.map((reason) => reason?.bytesUnsent), [4]);
+});
+
+Deno.test("close() of a socket that nobody connects does not wait", async () => {
+  const world = new World();
+  const sender = new Sender(null, { map: world.map });
+  sender.createSocket();
+  assertEquals(sender.send(bytes("nowhere")), 7);
+  sender.close();
+  assertEquals(world.clock.timers, []);
+  await loop({ map: world.map });
+  assertEquals(sender.events, []);
 });

@@ -441,3 +441,51 @@ Deno.test("pass: a loop that ends leaves no timer, not that of a sweep that was 
   await world.stop();
   assertEquals(world.clock.timers, []);
 });
+
+Deno.test("pass: after closeAll() every dispatcher is closed, whatever its close() did", async () => {
+  const ways: Record<string, (channel: Traced) => void> = {
+    "throws before it closes": () => {
+      throw new Error("mine");
+    },
+    "does nothing": () => {},
+    "rejects": () => Promise.reject(new Error("mine")) as unknown as void,
+  };
+  for (const [way, close] of Object.entries(ways)) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    const { channel: server, listener } = listening(world, "l");
+    for (const victim of [channel, server]) victim.close = () => close(victim);
+    await closeAll({ map: world.map, ignoreAll: true });
+    assertEquals([world.map.size, conn.closed, listener.closed], [
+      0,
+      true,
+      true,
+    ], way);
+    assertEquals([channel.connected, server.accepting], [false, false], way);
+    assertEquals([channel.recv().length, channel.say("x")], [0, 0], way);
+    assertEquals([channel.room, channel.signal.aborted], [0, true], way);
+    assertEquals(server.accept(), null, way);
+    channel.createSocket();
+    assertEquals([channel.connected, world.map.size], [false, 1], way);
+    channel.abort();
+  }
+});
+
+Deno.test("pass: closeAll() does not lose what send() took, though a close() does not close", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  channel.close = () => {};
+  conn.onWrite = "wait";
+  channel.say("hello");
+  const closed = closeAll({ map: world.map });
+  await settle();
+  assertEquals([world.map.size, conn.closed], [0, false]);
+  conn.release();
+  conn.end();
+  await closed;
+  assertEquals([conn.sent, conn.calls], ["hello", [
+    "write 5",
+    "closeWrite",
+    "close",
+  ]]);
+});

@@ -214,3 +214,20 @@ Deno.test("4 one turn each: a channel whose handleRead filled the buffer gets no
     assertEquals(world.take(), ["a read 6"]);
   }
 });
+
+Deno.test("4 one turn each: a pass after a wait begins a chain of its own, and does not yield before it serves", async () => {
+  for (const quiet of [2, 6, 10, 1_000]) {
+    const world = new World();
+    const { conn } = connected(world, "a");
+    await world.serve();
+    const { hops } = world.clock;
+    for (let i = 0; i < 10; i++) {
+      await world.clock.advance(quiet);
+      conn.deliver("x");
+      await settle();
+      assertEquals(world.take(), ["a read x"]);
+    }
+    assertEquals(world.clock.hops - hops, 0, `${quiet} ms apart`);
+    await world.stop();
+  }
+});

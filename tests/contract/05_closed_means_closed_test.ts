@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { poll } from "../../mod.ts";
+import { loop, poll } from "../../mod.ts";
 import { FakeConn, settle, World } from "../fakes.ts";
 import { connected, connecting, listening, type Traced } from "./traced.ts";
 
@@ -384,3 +384,87 @@ Deno.test("5 closed means closed: a handleError of the old socket that fails doe
     await world.stop();
   }
 });
+
+Deno.test("5 closed means closed: a predicate that closes the last channel, or whose handleError does, ends the loop", async () => {
+  const ways: Record<string, (channel: Traced) => void> = {
+    "a readable() that closes": (channel) => {
+      channel.readable = () => {
+        channel.close();
+        return false;
+      };
+    },
+    "a writable() that closes": (channel) => {
+      channel.writable = () => {
+        channel.close();
+        return false;
+      };
+    },
+    "a readable() that throws": (channel) => {
+      channel.onError = () => channel.close();
+      channel.readable = () => {
+        throw new Error("mine");
+      };
+    },
+    "a readable() that closes after a read": (channel) => {
+      channel.readable = () => {
+        if (channel.bytesRead > 0 && channel.room > 0) channel.close();
+        return channel.connected;
+      };
+      channel.onRead = () => void channel.recv();
+    },
+  };
+  for (const [way, prepare] of Object.entries(ways)) {
+    for (const serve of [loop, poll]) {
+      const world = new World();
+      const { channel, conn } = connected(world, "a");
+      prepare(channel);
+      conn.deliver("x");
+      const { map } = world;
+      let over = false;
+      const served = serve === loop
+        ? loop({ map, timeout: Infinity })
+        : poll(Infinity, map);
+      const done = served.then(() => over = true);
+      await settle();
+      assertEquals([over, world.clock.timers], [true, []], way);
+      await done;
+      channel.close();
+      assert(conn.closed, way);
+    }
+  }
+});
+
+for (const how of ["close", "abort"] as const) {
+  Deno.test(`5 closed means closed: user code that opens the dispatcher again inside ${how}() leaves the old socket closed and the new one open`, async () => {
+    const reopen = (channel: Traced) => {
+      channel.createSocket();
+      channel.connect({ hostname: "127.0.0.1", port: 80 });
+    };
+    const ways: Record<string, (channel: Traced) => void> = {
+      "a listener of signal": (channel) =>
+        channel.signal.addEventListener("abort", () => reopen(channel)),
+      "logInfo()": (channel) => {
+        channel.debug = true;
+        channel.logInfo = () => {
+          channel.debug = false;
+          reopen(channel);
+        };
+      },
+    };
+    for (const [way, prepare] of Object.entries(ways)) {
+      const world = new World();
+      const { channel, conn } = connected(world, "a");
+      await world.serve();
+      prepare(channel);
+      channel[how]();
+      assertEquals([conn.closed, conn.calls], [true, ["close"]], way);
+      assertEquals([channel.connecting, [...world.map]], [true, [channel]]);
+      channel.wantsWrite = true;
+      channel.onWrite = () => channel.abort();
+      const next = world.system.connects[0]!.succeed();
+      await settle();
+      assertEquals([world.take(), next.closed], [["a connect"], true], way);
+      await world.served;
+    }
+  });
+}

@@ -459,3 +459,22 @@ Deno.test("7 end of file: handleEof is called again after it left the loop by Ex
     assertEquals(world.take().at(-1), "a eof again", how);
   }
 });
+
+Deno.test("7 end of file: handleEof comes though handleRead, sync or async, made readable() false at the end", async () => {
+  for (const isAsync of [false, true]) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    let awaited = Promise.resolve();
+    channel.onRead = () => {
+      channel.note(`read ${text(channel.recv())}`);
+      channel.wantsRead = false;
+      if (isAsync) return awaited = settle();
+    };
+    conn.end();
+    await world.serve();
+    await awaited;
+    await settle();
+    assertEquals(world.take(), ["a read ", "a eof", "a close eof"]);
+    await world.served;
+  }
+});

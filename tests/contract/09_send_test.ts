@@ -884,3 +884,33 @@ Deno.test("9 send: a plain dispatcher that closes while connecting has sent noth
   await settle();
   assert(world.system.connects[0]!.aborted);
 });
+
+Deno.test("9 send: close() long after shutdown() gives the peer its 2 s, too", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  await world.serve();
+  channel.say("hello");
+  channel.shutdown("write");
+  await world.clock.advance(60_000);
+  // An upload that goes on: closing with unread input would reset the connection.
+  channel.wantsRead = false;
+  conn.deliver("more");
+  await settle();
+  channel.close();
+  await settle();
+  assertFalse(conn.closed);
+  conn.deliver("and more");
+  await world.clock.advance(1_999);
+  assertFalse(conn.closed);
+  await world.clock.advance(1);
+  assertEquals(conn.calls, ["write 5", "closeWrite", "close"]);
+  await world.served;
+});
+
+Deno.test("9 send: it takes nothing after close() of a listener, as of any socket", () => {
+  const world = new World();
+  const { channel } = listening(world, "l");
+  channel.close();
+  assertEquals([channel.say("x"), channel.room], [0, 0]);
+  assertEquals(channel.recv().length, 0);
+});

@@ -887,3 +887,115 @@ Deno.test("11 errors: an ExitNow of a predicate that was asked by a sweep leaves
   assertEquals(world.take().sort(), ["a write", "c write"]);
   assertEquals(idles, 0);
 });
+
+Deno.test("11 errors: what an overridden close() throws or rejects with after handleClose is logged", async () => {
+  for (const isAsync of [false, true]) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    channel.close = () => {
+      Traced.prototype.close.call(channel);
+      const error = new Error("not released");
+      // An async override is a promise where none is looked for.
+      if (isAsync) return Promise.reject(error) as unknown as void;
+      throw error;
+    };
+    conn.end();
+    await world.serve();
+    await world.served;
+    assertEquals([conn.closed, world.logs.length], [true, 1]);
+    assertMatch(world.logs[0]!, /^error: .*Error: not released/);
+  }
+});
+
+Deno.test("11 errors: an ExitNow of an overridden close() after handleClose, sync or async, makes loop() reject with it", async () => {
+  for (const isAsync of [false, true]) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    const exit = new ExitNow("enough");
+    channel.close = () => {
+      Traced.prototype.close.call(channel);
+      if (isAsync) return Promise.reject(exit) as unknown as void;
+      throw exit;
+    };
+    conn.end();
+    await world.serve();
+    assertStrictEquals(await assertRejects(() => world.served), exit);
+    assertEquals([conn.closed, world.map.size, world.logs], [true, 0, []]);
+  }
+});
+
+Deno.test("11 errors: an overridden close() that takes its time after handleClose is waited for", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  channel.close = () =>
+    promise.then(() => Traced.prototype.close.call(channel)) as unknown as void;
+  conn.end();
+  await world.serve();
+  assertEquals([conn.closed, world.map.size], [false, 1]);
+  resolve();
+  await world.served;
+  assert(conn.closed);
+});
+
+Deno.test("11 errors: a channel whose disconnect() throws after its handleError failed is closed, and both are logged", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  channel.disconnect = () => {
+    throw new Error("third");
+  };
+  channel.onError = () => {
+    throw new Error("second");
+  };
+  channel.onRead = () => {
+    channel.recv();
+    throw new Error("first");
+  };
+  conn.deliver("x");
+  await world.serve();
+  await world.served;
+  assertEquals([conn.closed, channel.connected], [true, false]);
+  assertEquals(world.logs.length, 2);
+  assertMatch(world.logs[0]!, /Error: second/);
+  assertMatch(world.logs[1]!, /Error: third/);
+});
+
+Deno.test("11 errors: what an async logInfo rejects with is dropped", async () => {
+  for (
+    const where of [
+      "warning",
+      "handleError",
+      "handleClose",
+      "second handleError",
+      "accept",
+    ]
+  ) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    const { channel: server, listener } = listening(world, "l");
+    let logged = 0;
+    channel.logInfo = server.logInfo = () => {
+      logged++;
+      // Nobody handles this rejection: that would end the process.
+      return Promise.reject(new Error("no log")) as unknown as void;
+    };
+    const fail = () => {
+      throw new Error("mine");
+    };
+    if (where.endsWith("handleError")) channel.onRead = fail;
+    if (where === "handleClose") channel.onClose = fail;
+    if (where === "second handleError") channel.onError = fail;
+    if (where === "accept") {
+      listener.fail(Object.assign(new Error("too many"), { code: "EMFILE" }));
+    }
+    if (where === "warning") {
+      channel.handleClose = Dispatcher.prototype.handleClose;
+    }
+    conn.deliver("x");
+    conn.end();
+    await world.serve();
+    assertEquals([logged, conn.closed], [1, true], where);
+    server.close();
+    await world.served;
+  }
+});

@@ -593,3 +593,87 @@ Deno.test("12 async handlers: a view lent to one pending handler outlives anothe
   await reading.open();
   await world.stop();
 });
+
+Deno.test("12 async handlers: handleEof waits for a pass when handleRead settles while nobody serves", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  const gate = new Gate();
+  channel.onRead = () => {
+    channel.note(`read ${text(channel.recv())}`);
+    return gate.pass();
+  };
+  conn.end();
+  await world.serve();
+  await world.stop();
+  await gate.open();
+  assertEquals(world.take(), ["a read "]);
+  await poll(0, world.map);
+  assertEquals(world.take(), ["a eof", "a close eof"]);
+});
+
+/** Something that is no promise, but has a `then`. */
+function thenable(
+  then: (resolve: () => void, reject: (error: unknown) => void) => void,
+): Promise<void> {
+  return { then } as unknown as Promise<void>;
+}
+
+Deno.test("12 async handlers: what the then of a handler's result throws is an error of the handler", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  const other = connected(world, "b");
+  channel.onRead = () => {
+    channel.recv();
+    return thenable(() => {
+      throw new Error("mine");
+    });
+  };
+  conn.deliver("x");
+  other.conn.deliver("y");
+  await world.serve();
+  assertEquals(world.take(), ["b read y", "a error mine", "a close error"]);
+  other.channel.close();
+  await world.served;
+});
+
+Deno.test("12 async handlers: a handler's result that settles twice counts once", async () => {
+  const results = {
+    "resolves twice": thenable((resolve) => {
+      resolve();
+      resolve();
+    }),
+    "resolves and rejects": thenable((resolve, reject) => {
+      resolve();
+      reject(new Error("late"));
+    }),
+    "resolves and throws": thenable((resolve) => {
+      resolve();
+      throw new Error("late");
+    }),
+  };
+  for (const [what, result] of Object.entries(results)) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    const other = connected(world, "b");
+    const gate = new Gate();
+    channel.onRead = () => {
+      channel.note(`read ${text(channel.recv(1))}`);
+      return result;
+    };
+    other.channel.onRead = () => gate.pass();
+    conn.deliver("12");
+    other.conn.deliver("x");
+    let over = false;
+    await world.serve();
+    const served = world.served.then(() => over = true);
+    // The hold is released, and the one handler that is pending keeps the loop.
+    assertEquals(world.take(), ["a read 1", "a read 2"], what);
+    channel.close();
+    other.channel.close();
+    await settle();
+    assertFalse(over, what);
+    await gate.open();
+    assert(over, what);
+    await served;
+  }
+});

@@ -1,7 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { Dispatcher, DispatcherWithSend, loop, poll } from "../../mod.ts";
 import { bytes, FakeConn, settle, text, World } from "../fakes.ts";
-import { connected, listening, type Pair, type Traced } from "./traced.ts";
+import {
+  connected,
+  connecting,
+  listening,
+  type Pair,
+  type Traced,
+} from "./traced.ts";
 
 /** A channel whose handler makes no progress, and how often that handler was called. */
 interface Idler {
@@ -549,4 +555,107 @@ Deno.test("13 no spin: a write of another channel that completes has a predicate
   assertEquals(world.take(), ["from read efgh"]);
   to.conn.release();
   await world.stop();
+});
+
+Deno.test("13 no spin: a predicate or handler that throws is not tried again because its handleError sends or wakes", async () => {
+  const failures: Record<string, (channel: Traced, fail: () => never) => void> =
+    {
+      "readable()": (channel, fail) => channel.readable = fail,
+      "writable()": (channel, fail) => channel.writable = fail,
+      handleRead: (channel, fail) => channel.onRead = fail,
+      "a readable() before the handler": (channel, fail) => {
+        channel.readable = () => channel.bytesRead === 0 || fail();
+      },
+    };
+  const reactions: Record<string, (channel: Traced) => void> = {
+    send: (channel) => void channel.say("500\r\n"),
+    wake: (channel) => channel.wake(),
+    "send and wake": (channel) => {
+      channel.say("500\r\n");
+      channel.wake();
+    },
+  };
+  for (const [failing, prepare] of Object.entries(failures)) {
+    for (const [reacting, react] of Object.entries(reactions)) {
+      const world = new World();
+      const { channel, conn } = connected(world, "a");
+      let errors = 0;
+      prepare(channel, () => {
+        throw new Error("mine");
+      });
+      channel.onError = () => {
+        errors++;
+        react(channel);
+      };
+      conn.deliver("x");
+      await world.serve();
+      await world.clock.advance(1_000_000);
+      const what = `${failing}, ${reacting}: ${errors} errors`;
+      // Once more for each thing that happened: the data, what it sent.
+      assert(errors >= 1 && errors <= 5, what);
+      const { passes } = world.map.counters;
+      await world.clock.advance(1_000_000);
+      assertEquals(world.map.counters.passes, passes, what);
+      await world.stop();
+    }
+  }
+});
+
+Deno.test("13 no spin: an async handleRead that rejects is not called again because its handleError sends", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  channel.onRead = () => {
+    channel.note("read");
+    return Promise.reject(new Error("mine"));
+  };
+  channel.onError = () => void channel.say("500\r\n");
+  conn.deliver("x");
+  await world.serve();
+  await world.clock.advance(1_000_000);
+  assertEquals([world.take(), conn.sent], [["a read"], "500\r\n"]);
+  await world.stop();
+});
+
+Deno.test("13 no spin: a retry that closes another channel and opens the next is no reason for another sweep", async () => {
+  const world = new World();
+  const { channel } = connected(world, "a");
+  let calls = 0;
+  let up: Traced | null = null;
+  channel.wantsWrite = true;
+  // As a forwarder that wants its upstream afresh as long as it is not there.
+  channel.onWrite = () => {
+    calls++;
+    up?.close();
+    up = connecting(world, `up ${calls}`);
+  };
+  await world.serve();
+  assert(calls <= 2, `called ${calls} times`);
+  calls = 0;
+  world.map.wake();
+  await settle();
+  assert(calls >= 1 && calls <= 2, `called ${calls} times after wake()`);
+  calls = 0;
+  await world.clock.advance(1_000_000);
+  assertEquals(calls, 0);
+  await world.stop();
+});
+
+Deno.test("13 no spin: a parked handler is called again after a handler that closed or ended its own channel", async () => {
+  for (const kind of KINDS) {
+    for (const end of ["close", "abort", "disconnect"] as const) {
+      const { world, calls } = await idler(kind);
+      const b = connected(world, "b");
+      await settle();
+      calls();
+      b.channel.onClose = () => {};
+      b.channel.onRead = () => b.channel[end]({ kind: "done" });
+      b.conn.deliver("x");
+      await settle();
+      const count = calls();
+      assert(count >= 1 && count <= 2, `${kind}, ${end}: ${count} calls`);
+      await world.clock.advance(1_000_000);
+      assertEquals(calls(), 0);
+      await world.stop();
+    }
+  }
 });

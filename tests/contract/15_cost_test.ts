@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { declareOwn, selectorOf } from "../../channel_map.ts";
 import { Dispatcher } from "../../mod.ts";
 import { FakeConn, settle, World } from "../fakes.ts";
-import { connected } from "./traced.ts";
+import { connected, type Pair } from "./traced.ts";
 
 let asked = 0;
 
@@ -398,4 +398,103 @@ Deno.test("15 cost: a closed channel is not kept by the queue of those to be swe
   await world.clock.advance(1_000);
   assertEquals(sweeps.length, 1);
   await world.stop();
+});
+
+/** A channel that waits until it may write something: only a sweep can find out. */
+async function waiting(): Promise<{ world: World; allow: () => void }> {
+  const world = new World();
+  const { channel } = connected(world, "waiting");
+  channel.onWrite = () => {
+    channel.note("write");
+    channel.wantsWrite = false;
+  };
+  await world.serve();
+  return { world, allow: () => channel.wantsWrite = true };
+}
+
+Deno.test("15 cost: a handler that only closes its own channel has others' predicates asked", async () => {
+  const ways: Record<string, (pair: Pair, close: () => void) => void> = {
+    handleRead: ({ channel, conn }, close) => {
+      channel.onRead = close;
+      conn.deliver("x");
+    },
+    handleEof: ({ channel, conn }, close) => {
+      channel.onRead = () => {};
+      channel.onEof = close;
+      conn.end();
+    },
+    handleWrite: ({ channel }, close) => {
+      channel.onWrite = close;
+      channel.wantsWrite = true;
+      channel.wake();
+    },
+    "handleError for a handler": ({ channel, conn }, close) => {
+      channel.onRead = () => {
+        throw new Error("mine");
+      };
+      channel.onError = close;
+      conn.deliver("x");
+    },
+    "handleError for an async handler": ({ channel, conn }, close) => {
+      channel.onRead = () => Promise.reject(new Error("mine"));
+      channel.onError = close;
+      conn.deliver("x");
+    },
+    "handleError for a predicate": ({ channel }, close) => {
+      channel.writable = () => {
+        throw new Error("mine");
+      };
+      channel.onError = close;
+      channel.wake();
+    },
+    "readable()": ({ channel, conn }, close) => {
+      channel.readable = () => {
+        close();
+        return false;
+      };
+      conn.deliver("x");
+    },
+  };
+  for (const [way, prepare] of Object.entries(ways)) {
+    const { world, allow } = await waiting();
+    const pair = connected(world, "a");
+    await settle();
+    prepare(pair, () => {
+      allow();
+      pair.channel.close();
+    });
+    await settle();
+    assertEquals(
+      [world.take(), pair.conn.closed],
+      [["waiting write"], true],
+      way,
+    );
+    await world.stop();
+  }
+});
+
+Deno.test("15 cost: a handler that only takes from, or sends through, another channel has others' predicates asked", async () => {
+  const ways: Record<string, (other: Pair) => void> = {
+    recv: ({ channel }) => void channel.recv(),
+    recvInto: ({ channel }) => void channel.recvInto(new Uint8Array(9)),
+    recvView: ({ channel }) => void channel.recvView(),
+    send: ({ channel }) => void channel.say("x"),
+  };
+  for (const [way, act] of Object.entries(ways)) {
+    const { world, allow } = await waiting();
+    const other = connected(world, "other");
+    other.channel.onRead = () => {};
+    other.conn.deliver("x");
+    const { channel, conn } = connected(world, "a");
+    await settle();
+    channel.onRead = () => {
+      channel.onRead = () => {};
+      act(other);
+      allow();
+    };
+    conn.deliver("x");
+    await settle();
+    assertEquals(world.take(), ["waiting write"], way);
+    await world.stop();
+  }
 });
