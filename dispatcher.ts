@@ -474,16 +474,17 @@ export class Dispatcher implements Disposable {
    * @throws {Deno.errors.NotConnected} If the connection is not there yet.
    */
   shutdown(how: "write"): void {
-    const stream = this.#requireStream("shut down");
     if (how !== "write") {
       throw this.#misuse("shut down", `only "write" is possible, got ${how}`);
     }
+    if (this.#state === "closed") return;
+    const stream = this.#requireStream("shut down");
     if (this.#state === "idle" || this.#state === "connecting") {
       throw new Deno.errors.NotConnected(
         `Cannot shut down ${this.#describe()}: it is not connected`,
       );
     }
-    if (this.#state === "closed" || stream.shutDown) return;
+    if (stream.shutDown) return;
     const registration = this.#registration!;
     registration.clear(WRITE.open);
     stream.shutdown();
@@ -832,8 +833,8 @@ export class Dispatcher implements Disposable {
    * @throws {TypeError} If there is no socket, or it listens.
    */
   setNoDelay(noDelay = true): void {
-    const stream = this.#requireStream("set no-delay of");
-    if (this.#state !== "closed") stream.setNoDelay(noDelay);
+    if (this.#state === "closed") return;
+    this.#requireStream("set no-delay of").setNoDelay(noDelay);
   }
 
   /**
@@ -843,8 +844,8 @@ export class Dispatcher implements Disposable {
    * @throws {TypeError} If there is no socket, or it listens.
    */
   setKeepAlive(keepAlive = true): void {
-    const stream = this.#requireStream("set keep-alive of");
-    if (this.#state !== "closed") stream.setKeepAlive(keepAlive);
+    if (this.#state === "closed") return;
+    this.#requireStream("set keep-alive of").setKeepAlive(keepAlive);
   }
 
   // Logging.

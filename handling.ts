@@ -97,7 +97,9 @@ function settle(
   const { selector, socket } = registration;
   if (registration.unsettled === 0) socket?.reclaim();
   if (registration.has(DEAD | ENDING)) selector.progressed = true;
-  const progress = direction === null || registration.has(direction.progress);
+  // What handleError sent after the handler threw is no progress.
+  const progress = outcome !== "threw" &&
+    (direction === null || registration.has(direction.progress));
   if (progress) {
     selector.progressed = true;
     if (direction !== READ) registration.clear(READ.parked);

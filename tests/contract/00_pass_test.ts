@@ -454,6 +454,7 @@ Deno.test("pass: after closeAll() every dispatcher is closed, whatever its close
     const world = new World();
     const { channel, conn } = connected(world, "a");
     const { channel: server, listener } = listening(world, "l");
+    const { signal } = channel;
     for (const victim of [channel, server]) victim.close = () => close(victim);
     await closeAll({ map: world.map, ignoreAll: true });
     assertEquals([world.map.size, conn.closed, listener.closed], [
@@ -463,7 +464,7 @@ Deno.test("pass: after closeAll() every dispatcher is closed, whatever its close
     ], way);
     assertEquals([channel.connected, server.accepting], [false, false], way);
     assertEquals([channel.recv().length, channel.say("x")], [0, 0], way);
-    assertEquals([channel.room, channel.signal.aborted], [0, true], way);
+    assertEquals([channel.room, signal.aborted], [0, true], way);
     assertEquals(server.accept(), null, way);
     channel.createSocket();
     assertEquals([channel.connected, world.map.size], [false, 1], way);

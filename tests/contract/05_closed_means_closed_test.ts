@@ -468,3 +468,22 @@ for (const how of ["close", "abort"] as const) {
     }
   });
 }
+
+Deno.test("5 closed means closed: a predicate that reopens and then throws does not end the new socket", async () => {
+  for (const name of ["readable", "writable"] as const) {
+    const world = new World();
+    const { channel, conn } = connected(world, "a");
+    channel[name] = () => {
+      channel[name] = () => false;
+      channel.close();
+      channel.createSocket();
+      channel.connect({ hostname: "127.0.0.1", port: 80 });
+      throw new Error("old");
+    };
+    await world.serve();
+    assertEquals([world.take(), conn.closed], [["a error old"], true], name);
+    assertEquals([channel.connecting, world.logs.length], [true, 1], name);
+    await world.stop();
+    channel.abort();
+  }
+});
