@@ -2,7 +2,7 @@
 // begins with the number of its line.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { listenTcp, readToEnd, script, turns, within } from "./net.ts";
+import { listenTcp, readToEnd, script, turns, within } from "../net.ts";
 
 /** What the programs have in common: a listener and both ends of a connection. */
 const CHANNELS = `
@@ -237,7 +237,7 @@ Deno.test({
         'ulimit -n 100; exec "$0" run --quiet --no-prompt --allow-net -',
         Deno.execPath(),
       ],
-      cwd: new URL("..", import.meta.url),
+      cwd: new URL("../..", import.meta.url),
       stdin: "piped",
       stdout: "piped",
     }).spawn();

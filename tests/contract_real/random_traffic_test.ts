@@ -2,8 +2,8 @@
 // whatever order, the lines of the contract hold.
 
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import { ChannelMap, type CloseReason, Dispatcher } from "../mod.ts";
-import { noise, run, tcpPair, turns, unixPair, within } from "./net.ts";
+import { ChannelMap, type CloseReason, Dispatcher } from "../../mod.ts";
+import { noise, run, tcpPair, turns, unixPair, within } from "../net.ts";
 
 const DATA = noise(1 << 20);
 const CHANNELS = 12;
