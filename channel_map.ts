@@ -395,6 +395,7 @@ export class Registration implements SocketListener {
     this.selector = selector;
     this.set(ACTIVE);
     this.since = selector.pass;
+    this.endPass = -1;
     selector.registrations.add(this);
     this.clear(READ.queued | WRITE.queued | EXAMINING | SWEEPING);
     this.unpark();

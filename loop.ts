@@ -252,8 +252,8 @@ interface ServingOptions {
 }
 
 /**
- * One run of `loop()` or `poll()`. A pass is three steps: begin, wait, finish. They are callbacks, which microtasks and the
- * clock call, and not one async function: that would cost a pass a kilobyte of promises.
+ * One run of `loop()` or `poll()`. A pass is three steps: begin, wait, finish. They are callbacks, which microtasks and the clock
+ * call, and not one async function, so that a pass makes no promises.
  */
 class Serving {
   readonly #selector: Selector;
@@ -325,7 +325,7 @@ class Serving {
     this.#beginTurn();
   };
 
-  /** After timers and other I/O had their running. */
+  /** After timers and other I/O had their turn. */
   readonly #beginTurn = (): void => {
     this.#turnStart = this.#selector.clock.now();
     this.#begin();

@@ -76,13 +76,17 @@ class Server {
     return [...Deno.readDirSync(`/proc/${this.#process.pid}/fd`)].length;
   }
 
-  /** Resident memory, in bytes: the least of some samples, since garbage comes and goes. */
+  /**
+   * Memory of its own, in bytes: what is resident without what belongs to files, such as the runtime's code. The least of some
+   * samples, since garbage comes and goes.
+   */
   async memory(): Promise<number> {
     let least = Infinity;
     for (let waited = 0; waited < WATCH; waited += 50) {
       await sleep(50);
       const statm = Deno.readTextFileSync(`/proc/${this.#process.pid}/statm`);
-      least = Math.min(least, Number(statm.split(" ")[1]) * PAGE_SIZE);
+      const [, resident, shared] = statm.split(" ").map(Number);
+      least = Math.min(least, (resident! - shared!) * PAGE_SIZE);
     }
     return least;
   }
@@ -134,8 +138,10 @@ function median(values: number[]): number {
 
 /** What is measured of one kind of server. */
 interface Figures {
-  /** Bytes for each idle connection. */
+  /** Bytes for each idle connection, in a process that has been busy before. */
   memory: number;
+  /** The same in a process that has just started. */
+  cold: number;
   /** CPU time of a server with idle connections only, in milliseconds. */
   idleCpu: number;
   /** CPU time of a request in microseconds, for each round: without and with idle connections. */
@@ -182,7 +188,17 @@ const start = async (path: string) => {
   return server;
 };
 
+/** Bytes for each idle connection of a process that has just started, growth of its heap included. */
+async function coldMemory(path: string): Promise<number> {
+  await using server = await Server.start(path);
+  await server.open(20, "idle");
+  const before = await server.memory();
+  await server.open(connections, "idle");
+  return (await server.memory() - before) / connections;
+}
+
 async function prepare(path: string) {
+  const cold = await coldMemory(path);
   const plain = await start(path);
   const loaded = await start(path);
   // Until the code is compiled and the heap has its size.
@@ -193,7 +209,7 @@ async function prepare(path: string) {
   const cpu = loaded.cpu();
   await sleep(WATCH);
   const idleCpu = loaded.cpu() - cpu;
-  const figures: Figures = { memory, idleCpu, without: [], with: [] };
+  const figures: Figures = { memory, cold, idleCpu, without: [], with: [] };
   return { plain, loaded, figures };
 }
 
@@ -222,6 +238,7 @@ const row = (what: string, figure: (figures: Figures) => string) =>
 
 console.log(" ".repeat(34) + "echo_server.ts     raw_echo.ts");
 row("memory of an idle connection", (f) => `${Math.round(f.memory)} B`);
+row("  of a process just started", (f) => `${Math.round(f.cold)} B`);
 row(`CPU of ${WATCH / 1000} s at rest`, (f) => `${f.idleCpu} ms`);
 row("CPU of a request, 0 idle", (f) => us(f.without));
 row(`CPU of a request, ${connections} idle`, (f) => us(f.with));
