@@ -248,7 +248,7 @@ export class Dispatcher implements Disposable {
       this.#reason =
       this.#controller =
         null;
-    const registration = this.#register();
+    const registration = new Registration(this, selectorOf(this.#map));
     this.#attach(registration, this.#network.stream(registration));
     this.#setState("idle");
     this.addChannel();
@@ -877,11 +877,8 @@ export class Dispatcher implements Disposable {
     return selector.network ??= new SystemNetwork(selector.clock);
   }
 
-  #register(): Registration {
-    return this.#registration = new Registration(this, selectorOf(this.#map));
-  }
-
   #attach(registration: Registration, stream: StreamSocket): void {
+    this.#registration = registration;
     stream.sendBufferSize = this.#sendBufferSize;
     this.#stream = registration.socket = stream;
   }
@@ -889,7 +886,6 @@ export class Dispatcher implements Disposable {
   #adopt(conn: Deno.Conn): void {
     const registration = new Registration(this, selectorOf(this.#map));
     this.#attach(registration, this.#network.adopt(conn, registration));
-    this.#registration = registration;
     this.#addr = conn.remoteAddr;
     this.#setState("connected");
     this.addChannel();
@@ -932,8 +928,7 @@ export class Dispatcher implements Disposable {
   #sendAll(data: Uint8Array): number {
     const stream = this.#sending(data);
     if (stream === null) return 0;
-    const ended = this.#state === "closed" || this.#state === "closing";
-    if (ended && !this.#peerEnded) return 0;
+    if (this.#state === "closing" && !this.#peerEnded) return 0;
     const length = stream.sendAll(data);
     if (length > 0) this.#registration!.sent();
     return length;
