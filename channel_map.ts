@@ -319,11 +319,10 @@ export class Registration implements SocketListener {
 
   acceptFailed(error: unknown, first: boolean): void {
     if (!first) return;
-    quietly(() =>
-      this.channel.logInfo(
-        `cannot accept for now, will try again (${String(error)})`,
-        "error",
-      )
+    logThrough(
+      this.channel,
+      `cannot accept for now, will try again (${String(error)})`,
+      "error",
     );
   }
 
@@ -616,13 +615,23 @@ export class Selector {
   }
 }
 
-/** Runs what a user may have overridden in a place where nobody could be told of its failure. */
-export function quietly(run: () => unknown): void {
+/**
+ * Logs through a channel. What an overridden `logInfo` throws or rejects with is dropped: what it should tell counts.
+ *
+ * @param channel Whose `logInfo` to call.
+ * @param message The text.
+ * @param type The type of the message.
+ */
+export function logThrough(
+  channel: Channel,
+  message: string,
+  type: string,
+): void {
   try {
-    const result = run();
+    const result: unknown = channel.logInfo(message, type);
     if (isPromise(result)) Promise.resolve(result).catch(() => {});
   } catch {
-    // The failure that is being told counts; a failure to tell it does not.
+    // Dropped, as said.
   }
 }
 

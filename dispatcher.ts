@@ -16,6 +16,7 @@ import {
   declareOwn,
   isOwn,
   isPromise,
+  logThrough,
   Registration,
   running,
   selectorOf,
@@ -632,7 +633,8 @@ export class Dispatcher implements Disposable {
    */
   handleError(error: unknown): void | Promise<void> {
     const what = this.accepting ? "exception in" : "exception, closing channel";
-    this.#tell(
+    logThrough(
+      this,
       `uncaptured ${what} ${this.#describe()} (${describeError(error)})`,
       "error",
     );
@@ -1037,11 +1039,11 @@ export class Dispatcher implements Disposable {
   }
 
   #debug(what: string): void {
-    if (this.debug) this.#tell(`${what} ${this.#describe()}`, "debug");
+    if (this.debug) logThrough(this, `${what} ${this.#describe()}`, "debug");
   }
 
   #warn(message: string): void {
-    this.#tell(message, "warning");
+    logThrough(this, message, "warning");
   }
 
   /** Asks the set of types to ignore, but does not make one for that. */
@@ -1051,16 +1053,6 @@ export class Dispatcher implements Disposable {
       return this.ignoreLogTypes.has(type);
     } finally {
       peeking = false;
-    }
-  }
-
-  /** Logs what must not fail: an overridden `logInfo` may. */
-  #tell(message: string, type: string): void {
-    try {
-      const result: unknown = this.logInfo(message, type);
-      if (isPromise(result)) Promise.resolve(result).catch(() => {});
-    } catch {
-      // What it tells counts; that it could not be told does not.
     }
   }
 

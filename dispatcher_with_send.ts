@@ -1,5 +1,5 @@
 /**
- * A dispatcher whose `send()` never refuses: what does not fit into the send buffer is queued behind it.
+ * A dispatcher whose `send()` never refuses: its send buffer has no limit, and takes bytes before it is connected.
  *
  * @module
  */

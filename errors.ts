@@ -91,7 +91,7 @@ export function endKind(error: unknown): "reset" | "error" {
   return DISCONNECTED.some((type) => error instanceof type) ? "reset" : "error";
 }
 
-/** The system is short of something: at once it would fail again. Deno has no class for these, the error's `code` is all there is. */
+/** The system is short of something, so at once it would fail again; ECONNABORTED is treated alike. Deno has no class for these, the error's `code` is all there is. */
 const EXHAUSTED_CODES = new Set([
   "EMFILE",
   "ENFILE",
@@ -153,8 +153,13 @@ export function describeError(error: unknown): string {
   return [text.replaceAll(/[\r\n]+/g, " "), ...frames].join(" ");
 }
 
-/** What `get` returns, unless it throws: values that are thrown may be of any kind. */
-function attempt(get: () => string): string | undefined {
+/**
+ * A text, unless getting it fails: what is thrown, and whose form is the user's, may be of any kind.
+ *
+ * @param get Gets the text.
+ * @returns The text, or `undefined` if `get` throws.
+ */
+export function attempt(get: () => string): string | undefined {
   try {
     return get();
   } catch {

@@ -8,13 +8,13 @@
 import {
   type Channel,
   isPromise,
-  quietly,
+  logThrough,
   type Registration,
   running,
   type Selector,
 } from "./channel_map.ts";
 import { DEAD, type Direction, ENDING, READ, WRITE } from "./flags.ts";
-import { describeError, ExitNow } from "./errors.ts";
+import { attempt, describeError, ExitNow } from "./errors.ts";
 
 /** Calls one handler; what it throws goes to `handleError` right after it. */
 export function run(
@@ -169,13 +169,12 @@ function logFailure(
   error: unknown,
 ): void {
   const { channel } = registration;
-  let name = "a channel that cannot be shown";
-  quietly(() => name = Deno.inspect(channel));
-  quietly(() =>
-    channel.logInfo(
-      `exception in ${handler} of ${name} (${describeError(error)})`,
-      "error",
-    )
+  const name = attempt(() => Deno.inspect(channel)) ??
+    "a channel that cannot be shown";
+  logThrough(
+    channel,
+    `exception in ${handler} of ${name} (${describeError(error)})`,
+    "error",
   );
 }
 

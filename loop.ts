@@ -539,7 +539,7 @@ function examine(selector: Selector, registration: Registration): void {
 
 /**
  * After a failed write: what was received before is delivered while it is wanted, then the connection ends. What there is
- * still to receive shows within one turn of the event loop, so a read that takes longer is not waited for.
+ * still to receive shows by the time I/O had its turn, so a read that takes longer is not waited for.
  */
 function examineFailed(selector: Selector, registration: Registration): void {
   const { socket } = registration;

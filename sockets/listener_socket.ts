@@ -7,6 +7,7 @@
 
 import type { Clock, Timer } from "../clock.ts";
 import { acceptFailure } from "../errors.ts";
+import { closeResource } from "./closing.ts";
 import type { ListenerSocket, SocketListener } from "./socket.ts";
 
 /** The first wait after a failed accept, in milliseconds; each further one is twice as long, up to the last. */
@@ -91,12 +92,7 @@ export class AcceptSocket implements ListenerSocket {
     }
     this.#accepted?.close();
     this.#accepted = null;
-    try {
-      this.#source.close();
-    } catch (error) {
-      // Whoever made the listener closed it already, which is what we are here for.
-      if (!(error instanceof Deno.errors.BadResource)) throw error;
-    }
+    closeResource(this.#source);
   }
 
   /** A listener lends nothing. */

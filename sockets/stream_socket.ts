@@ -10,6 +10,7 @@
 
 import { Alarm, type Clock } from "../clock.ts";
 import { type BufferPool, MAX_BUFFER, MIN_BUFFER } from "./buffer_pool.ts";
+import { closeResource } from "./closing.ts";
 import { SendBuffer, type SendOwner } from "./send_buffer.ts";
 import type { SocketAddress, SocketListener, StreamSocket } from "./socket.ts";
 
@@ -355,12 +356,7 @@ export class ConnSocket implements StreamSocket, SendOwner {
     this.#sender?.close();
     // A buffer under a read in flight comes back when that settles.
     if (!this.#reading) this.#dropBuffer();
-    try {
-      this.#conn?.close();
-    } catch (error) {
-      // Somebody else closed it already, which is what we are here for.
-      if (!(error instanceof Deno.errors.BadResource)) throw error;
-    }
+    if (this.#conn !== null) closeResource(this.#conn);
     if (linger !== null) this.#listener.lingerEnded();
   }
 

@@ -6,6 +6,7 @@
 
 import type { Clock } from "../clock.ts";
 import { BufferPool } from "./buffer_pool.ts";
+import { closeResource } from "./closing.ts";
 import { AcceptSocket } from "./listener_socket.ts";
 import type {
   ListenerSocket,
@@ -92,12 +93,6 @@ export class SystemNetwork implements Network {
   }
 
   discard(conn: Deno.Conn): void {
-    if (adopted.has(conn)) return;
-    try {
-      conn.close();
-    } catch (error) {
-      // The handler closed it before it failed.
-      if (!(error instanceof Deno.errors.BadResource)) throw error;
-    }
+    if (!adopted.has(conn)) closeResource(conn);
   }
 }
