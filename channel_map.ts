@@ -434,10 +434,33 @@ export interface Rejection {
   readonly error: unknown;
 }
 
+/**
+ * Who wants to know what happens to channels: right before each handler, by its name without `handle`, and after each call that does
+ * something, by its name with `()`.
+ */
+export interface Tracer {
+  /**
+   * Something happens.
+   *
+   * @param channel To whom.
+   * @param event What.
+   * @param bytes How many bytes, where it is about bytes.
+   * @param detail The kind of a close, an error, an address.
+   */
+  trace(
+    channel: Channel,
+    event: string,
+    bytes?: number,
+    detail?: unknown,
+  ): void;
+}
+
 /** What a {@linkcode ChannelMap} consists of, for the scheduler and the dispatchers. */
 export class Selector {
   readonly clock: Clock;
   network: Network | null;
+  /** Who is told what happens, if anybody is. */
+  tracer: Tracer | null = null;
   readonly counters: Mutable<Counters> = {
     passes: 0,
     reads: 0,

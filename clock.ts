@@ -66,6 +66,15 @@ export function microtask(run: () => void): void {
 }
 
 /**
+ * Has `run` called after the promises' callbacks that are due: for a simulated clock, which has no I/O to let in.
+ *
+ * @param run What to call; it must not throw.
+ */
+export function macrotask(run: () => void): void {
+  setImmediate(run);
+}
+
+/**
  * One timer for a deadline that moves all the time: a later deadline only changes a number, and the timer looks again when
  * it fires. So a deadline that every pass pushes on costs no timer per pass.
  */

@@ -295,6 +295,7 @@ export class Dispatcher implements Disposable {
     this.#stream = null;
     this.#listener = registration.socket = socket;
     this.#addr = socket.addr;
+    this.#trace("listen()", undefined, socket.addr);
     registration.set(READ.open);
     registration.touch();
     this.#setState("listening");
@@ -322,6 +323,7 @@ export class Dispatcher implements Disposable {
     }
     this.#addr = target;
     this.#stream!.connect(target);
+    this.#trace("connect()", undefined, target);
     registration.touch();
     this.#setState("connecting");
   }
@@ -341,6 +343,7 @@ export class Dispatcher implements Disposable {
     if (conn === null) return null;
     selectorOf(this.#map).counters.accepts++;
     this.#registration!.took();
+    this.#trace("accept()", undefined, conn.remoteAddr);
     return [conn, conn.remoteAddr];
   }
 
@@ -359,9 +362,7 @@ export class Dispatcher implements Disposable {
     const stream = this.#sending(data);
     if (stream === null) return 0;
     if (this.#state !== "connected" && !this.#peerEnded) return 0;
-    const length = stream.send(data);
-    if (length > 0) this.#registration!.sent();
-    return length;
+    return this.#sent(stream.send(data));
   }
 
   /** How many bytes {@linkcode Dispatcher.send} would take now. */
@@ -383,7 +384,7 @@ export class Dispatcher implements Disposable {
     const stream = this.#receiving(n);
     if (stream === null) return new Uint8Array(0);
     const data = stream.take(n);
-    this.#registration!.took();
+    this.#took(data.length);
     return data;
   }
 
@@ -402,7 +403,7 @@ export class Dispatcher implements Disposable {
     const stream = this.#receiving(buffer.length);
     if (stream === null) return 0;
     const length = stream.takeInto(buffer);
-    this.#registration!.took();
+    this.#took(length);
     return length;
   }
 
@@ -419,10 +420,9 @@ export class Dispatcher implements Disposable {
   recvView(n = 65_536): Uint8Array<ArrayBuffer> {
     const stream = this.#receiving(n);
     if (stream === null) return new Uint8Array(0);
-    const registration = this.#registration!;
     // Lent to another channel's handler, or outside of any, nobody can say when it is done.
-    const view = stream.lend(n, !registration.handling);
-    registration.took();
+    const view = stream.lend(n, !this.#registration!.handling);
+    this.#took(view.length);
     return view;
   }
 
@@ -435,13 +435,16 @@ export class Dispatcher implements Disposable {
   close(): void {
     const kind = this.#reason?.kind;
     const lost = kind === "reset" || kind === "timeout" || kind === "limit";
-    this.#leave((stream) => stream.close(lost ? 0 : this.#lingerTimeout));
+    this.#leave(
+      "close()",
+      (stream) => stream.close(lost ? 0 : this.#lingerTimeout),
+    );
   }
 
   /** Closes at once and drops what waits in the send buffer, also after `close()`. No handler runs any more. */
   abort(): void {
     const stream = this.#stream;
-    this.#leave(() => {});
+    this.#leave("abort()", () => {});
     stream?.abort();
   }
 
@@ -463,6 +466,7 @@ export class Dispatcher implements Disposable {
     if (this.#registration === null) {
       throw this.#misuse("disconnect", "it has no socket");
     }
+    this.#trace("disconnect()", undefined, reason.kind);
     this.#end(reason.kind, reason.error);
   }
 
@@ -489,6 +493,7 @@ export class Dispatcher implements Disposable {
     const registration = this.#registration!;
     registration.clear(WRITE.open);
     stream.shutdown();
+    this.#trace("shutdown()");
     registration.touch();
   }
 
@@ -582,6 +587,7 @@ export class Dispatcher implements Disposable {
     const conn = accepted[0];
     const network = this.#network;
     try {
+      this.#trace("accepted", undefined, accepted[1]);
       const result = this.handleAccepted(conn, accepted[1]);
       if (!isPromise(result)) return;
       return Promise.resolve(result).catch((error) => {
@@ -650,7 +656,10 @@ export class Dispatcher implements Disposable {
 
   /** A read event: leads to `handleAccept`, or to `handleConnect` where that is due, `handleRead` and `handleEof`. */
   handleReadEvent(): void | Promise<void> {
-    if (this.#state === "listening") return this.handleAccept();
+    if (this.#state === "listening") {
+      this.#trace("accept");
+      return this.handleAccept();
+    }
     if (this.#state === "connecting") {
       const registration = this.#registration!;
       const result = this.handleConnectEvent();
@@ -671,6 +680,7 @@ export class Dispatcher implements Disposable {
       if (!askWritable(this)) return;
     }
     const registration = this.#registration!;
+    this.#trace("write");
     const result = this.handleWrite();
     // More of the library's own would change nothing, and cost a pass each time.
     if (!registration.has(WRITE.progress) && isOwn(this.handleWrite)) {
@@ -689,6 +699,7 @@ export class Dispatcher implements Disposable {
     this.#setState("connected");
     registration.selector.counters.connects++;
     registration.selector.progressed = true;
+    this.#trace("connect");
     const result = this.handleConnect();
     if (!isPromise(result)) return;
     // handleRead or handleWrite is still to come in an event of its own, so nothing is parked for want of progress.
@@ -710,7 +721,10 @@ export class Dispatcher implements Disposable {
     const failure = this.#listener?.error ?? this.#stream?.writeError;
     if (failure !== undefined) return this.#end(endKind(failure), failure);
     const error = this.#stream?.error;
-    if (error === undefined) return this.handleExpt();
+    if (error === undefined) {
+      this.#trace("expt");
+      return this.handleExpt();
+    }
     this.#end("error", error);
     // The scheduler hands it to handleError, as any error of an event.
     throw error;
@@ -721,6 +735,7 @@ export class Dispatcher implements Disposable {
     if (this.#reason === null) return this.handleClose();
     const { kind, error } = this.#reason;
     const bytesUnsent = this.#stream?.unsent ?? 0;
+    this.#trace("close", bytesUnsent, kind);
     return this.handleClose(
       error === undefined
         ? { kind, bytesUnsent }
@@ -931,9 +946,20 @@ export class Dispatcher implements Disposable {
     const stream = this.#sending(data);
     if (stream === null) return 0;
     if (this.#state === "closing" && !this.#peerEnded) return 0;
-    const length = stream.sendAll(data);
+    return this.#sent(stream.sendAll(data));
+  }
+
+  /** Bytes were given to the stream. */
+  #sent(length: number): number {
     if (length > 0) this.#registration!.sent();
+    this.#trace("send()", length);
     return length;
+  }
+
+  /** Bytes, or the news of the end, were taken. */
+  #took(length: number): void {
+    this.#registration!.took();
+    this.#trace("recv()", length);
   }
 
   /** The stream to take bytes from, or `null` if none can come any more, or none are asked for. */
@@ -971,6 +997,7 @@ export class Dispatcher implements Disposable {
     const atEnd = stream.atEnd;
     if (!registration.has(END_SERVED)) {
       if (atEnd) registration.set(END_SERVED);
+      this.#trace("read", stream.available);
       const result = this.handleRead();
       if (!atEnd) {
         // More of the library's own would change nothing: the data stays.
@@ -999,6 +1026,7 @@ export class Dispatcher implements Disposable {
       throw error;
     };
     try {
+      this.#trace("eof");
       const result = this.handleEof();
       if (isPromise(result)) return Promise.resolve(result).then(finish, fail);
     } catch (error) {
@@ -1016,7 +1044,7 @@ export class Dispatcher implements Disposable {
   }
 
   /** Leaves the map for good. User code, which may open the dispatcher again, comes last. */
-  #leave(closeStream: (stream: StreamSocket) => void): void {
+  #leave(how: string, closeStream: (stream: StreamSocket) => void): void {
     const registration = this.#registration;
     if (registration === null || registration.has(DEAD)) return;
     const stream = this.#stream;
@@ -1024,6 +1052,7 @@ export class Dispatcher implements Disposable {
     this.#phase = "closed";
     this.#listener?.close();
     if (stream !== null) closeStream(stream);
+    this.#trace(how);
     this.#debug("closing channel");
     registration.onEnd?.();
   }
@@ -1036,6 +1065,10 @@ export class Dispatcher implements Disposable {
   #setState(state: State): void {
     this.#phase = state;
     this.#debug(state);
+  }
+
+  #trace(event: string, bytes?: number, detail?: unknown): void {
+    selectorOf(this.#map).tracer?.trace(this, event, bytes, detail);
   }
 
   #debug(what: string): void {

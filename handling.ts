@@ -124,6 +124,7 @@ export function report(
 ): void {
   if (error instanceof ExitNow) throw error;
   selector.counters.errors++;
+  selector.tracer?.trace(registration.channel, "error", undefined, error);
   try {
     const result = registration.channel.handleError(error);
     if (!isPromise(result)) return;

@@ -40,12 +40,17 @@ export class SystemNetwork implements Network {
    *
    * @param clock Where the sockets get their time from.
    * @param system What opens connections and listeners.
+   * @param pool Where the sockets' memory comes from.
    */
-  constructor(clock: Clock, system: System = Deno as System) {
+  constructor(
+    clock: Clock,
+    system: System = Deno as System,
+    pool: BufferPool = new BufferPool(),
+  ) {
     this.#system = system;
     this.#environment = {
       clock,
-      pool: new BufferPool(),
+      pool,
       connect: (options) => system.connect(options),
     };
   }
@@ -64,7 +69,7 @@ export class SystemNetwork implements Network {
         "Cannot adopt connection: another dispatcher has adopted it",
       );
     }
-    const socket = new ConnSocket(listener, this.#environment);
+    const socket = this.makeSocket(listener, this.#environment);
     try {
       socket.attach(conn);
     } catch (error) {
@@ -78,7 +83,15 @@ export class SystemNetwork implements Network {
   }
 
   stream(listener: SocketListener): StreamSocket {
-    return new ConnSocket(listener, this.#environment);
+    return this.makeSocket(listener, this.#environment);
+  }
+
+  /** Makes the socket of a connection: a network with more than Deno's may make a socket that can do more. */
+  protected makeSocket(
+    listener: SocketListener,
+    environment: Environment,
+  ): ConnSocket {
+    return new ConnSocket(listener, environment);
   }
 
   listener(

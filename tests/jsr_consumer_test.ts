@@ -8,6 +8,7 @@ import { exports, name, publishedFiles, ROOT, version } from "./package.ts";
 /** The program: a server that echoes to one client, and that client. */
 const PROGRAM = `
 import { Dispatcher, loop } from "jsr:${name}@^${version}";
+import { SimNet } from "jsr:${name}@^${version}/testing";
 
 class Echo extends Dispatcher {
   override writable() {
@@ -54,6 +55,10 @@ const server = new Server();
 const client = new Client((server.localAddr as Deno.NetAddr).port);
 await loop();
 console.log("echoed", client.answer);
+
+await using net = new SimNet({ seed: 1 });
+await net.sleep(1_000_000);
+console.log("waited", net.now);
 `;
 
 /** The registry's paths and what is there. */
@@ -112,7 +117,7 @@ Deno.test("the package as published on JSR works in an empty folder", async () =
       code,
       stdout: decoder.decode(stdout),
       stderr: decoder.decode(stderr),
-    }, { code: 0, stdout: "echoed hello\n", stderr: "" });
+    }, { code: 0, stdout: "echoed hello\nwaited 1000000\n", stderr: "" });
     assertEquals(refused, []);
   } finally {
     await Deno.remove(folder, { recursive: true });

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import * as mod from "../mod.ts";
+import * as testing from "../testing.ts";
 import { visit } from "./syntax.ts";
 
 /** What the package exports: values. */
@@ -35,6 +36,30 @@ const TYPES = [
   "SocketListener",
   "StreamSocket",
   "Timer",
+];
+
+/** What `./testing` exports: values. */
+const TESTING_VALUES = ["SimNet", "forSeeds"];
+
+/** What `./testing` exports: types. */
+const TESTING_TYPES = [
+  "AcceptFault",
+  "ConnectFault",
+  "ConnectTarget",
+  "Fault",
+  "FaultOccurrence",
+  "ForSeedsOptions",
+  "LinkOptions",
+  "LinkTarget",
+  "ListenTarget",
+  "Range",
+  "RunOptions",
+  "SimConn",
+  "SimDatagram",
+  "SimListener",
+  "SimNetOptions",
+  "StreamFault",
+  "TraceEntry",
 ];
 
 /** The public and protected members of every dispatcher. */
@@ -132,6 +157,22 @@ Deno.test("mod.ts holds named re-exports only", () => {
     },
   });
   assertEquals(exported.sort(), [...VALUES, ...TYPES].sort());
+});
+
+Deno.test("testing.ts exports what it is meant to", () => {
+  assertEquals(Object.keys(testing).sort(), TESTING_VALUES);
+  const exported: string[] = [];
+  visit("testing.ts", {
+    ExportSpecifier({ exported: name }) {
+      exported.push(name.type === "Identifier" ? name.name : name.value);
+    },
+    "ExportNamedDeclaration > :matches(ClassDeclaration, FunctionDeclaration, TSInterfaceDeclaration)"(
+      node: { id: { name: string } },
+    ) {
+      exported.push(node.id.name);
+    },
+  });
+  assertEquals(exported.sort(), [...TESTING_VALUES, ...TESTING_TYPES].sort());
 });
 
 Deno.test("Dispatcher has the members it is meant to, and leaves all other names to subclasses", () => {

@@ -1,0 +1,317 @@
+/**
+ * What stands in for `Deno.connect` and `Deno.listen` in a simulation: addresses, who listens where, and attempts to connect.
+ *
+ * @module
+ */
+
+import type { SocketAddress } from "../sockets/socket.ts";
+import type { System } from "../sockets/system_network.ts";
+import { Link, type LinkOptions } from "./link.ts";
+import { ConnEnd, operate, type Simulation } from "./sim_conn.ts";
+import { type DatagramRoute, Mailbox } from "./sim_datagram.ts";
+import { Backlog } from "./sim_listener.ts";
+import { systemError } from "./system_error.ts";
+
+/** Which connections a link is for: all whose target has these. */
+export interface LinkTarget {
+  /** The host name or IP address, as connected to. */
+  readonly hostname?: string;
+  /** The port. */
+  readonly port?: number;
+  /** The path of a Unix socket. */
+  readonly path?: string;
+}
+
+/** The first port that is given to who asks for none, as on Linux. */
+const FIRST_PORT = 32_768;
+/** How many connections wait to be accepted, unless a listener says otherwise; Deno's default. */
+const BACKLOG = 511;
+/** A connection that nobody answers is asked for again after 1 s, 2, 4 … and given up after this many milliseconds, as on Linux. */
+const FIRST_RETRY = 1_000;
+const GIVE_UP = 127_000;
+
+const ANY_HOST: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);
+
+/** As `Deno.connect` takes it. */
+export type ConnectTarget =
+  | (Deno.ConnectOptions & { signal?: AbortSignal })
+  | Deno.UnixConnectOptions
+  | (SocketAddress & { signal?: AbortSignal });
+
+/** As `Deno.listen` takes it. */
+export type ListenTarget =
+  | Deno.ListenOptions & { transport?: "tcp" }
+  | Deno.UnixListenOptions & { transport?: "unix" }
+  | SocketAddress & { tcpBacklog?: number };
+
+/** An address, complete. */
+function complete(target: ConnectTarget | ListenTarget): SocketAddress {
+  if ("path" in target) return { transport: "unix", path: target.path };
+  const { hostname = "127.0.0.1", port = 0 } = target;
+  return {
+    transport: "tcp",
+    hostname: hostname === "localhost" ? "127.0.0.1" : hostname,
+    port,
+  };
+}
+
+/** See the module's documentation. */
+export class SimSystem implements System {
+  readonly #simulation: Simulation;
+  readonly #listeners: { addr: SocketAddress; listener: Backlog }[] = [];
+  readonly #datagrams: { addr: Deno.NetAddr; socket: Mailbox }[] = [];
+  readonly #links: { target: LinkTarget; link: Link }[] = [];
+  #nextPort = FIRST_PORT;
+  /** Attempts to connect that are under way. */
+  #attempts = 0;
+
+  /**
+   * Makes a system on which nobody listens.
+   *
+   * @param simulation What it is part of.
+   * @param link How connections behave, unless {@linkcode SimSystem.setLink} says otherwise.
+   */
+  constructor(simulation: Simulation, link: LinkOptions) {
+    this.#simulation = simulation;
+    this.#links.push({ target: {}, link: new Link(link) });
+  }
+
+  /** Sets how later connections behave. */
+  setLink(target: LinkTarget, options: LinkOptions): void {
+    this.#links.unshift({ target, link: new Link(options) });
+  }
+
+  #linkTo(addr: Deno.Addr): Link {
+    const parts = addr as LinkTarget;
+    return this.#links.find(({ target }) =>
+      (target.hostname ?? parts.hostname) === parts.hostname &&
+      (target.port ?? parts.port) === parts.port &&
+      (target.path ?? parts.path) === parts.path
+    )!.link;
+  }
+
+  #anyPort(): number {
+    return this.#nextPort++;
+  }
+
+  /** How many attempts to connect did not settle yet. */
+  get attempts(): number {
+    return this.#attempts;
+  }
+
+  readonly listen = (target: ListenTarget): Backlog => {
+    const addr = complete(target);
+    if ("port" in addr) {
+      if (!("hostname" in target) || target.hostname === undefined) {
+        addr.hostname = "0.0.0.0";
+      }
+      if (addr.port === 0) addr.port = this.#anyPort();
+    }
+    const taken = this.#listeners.some(({ addr: other }) =>
+      "path" in addr
+        ? "path" in other && addr.path === other.path
+        : "port" in other && addr.port === other.port &&
+          (addr.hostname === other.hostname || ANY_HOST.has(addr.hostname) ||
+            ANY_HOST.has(other.hostname))
+    );
+    if (taken) throw systemError("inUse");
+    const { tcpBacklog = BACKLOG } = target as { tcpBacklog?: number };
+    const listener = new Backlog(
+      this.#simulation,
+      addr,
+      () => this.#linkTo(addr),
+      tcpBacklog,
+      () => this.#listeners.splice(this.#listeners.indexOf(entry), 1),
+    );
+    const entry = { addr, listener };
+    this.#listeners.push(entry);
+    return listener;
+  };
+
+  #listenerAt(addr: SocketAddress): Backlog | undefined {
+    return this.#listeners.find(({ addr: bound }) =>
+      "path" in addr
+        ? "path" in bound && bound.path === addr.path
+        : "port" in bound && bound.port === addr.port &&
+          (bound.hostname === addr.hostname || ANY_HOST.has(bound.hostname))
+    )?.listener;
+  }
+
+  readonly connect = (target: ConnectTarget): Promise<ConnEnd> => {
+    const addr = complete(target);
+    const link = this.#linkTo(addr);
+    const { signal } = target as { signal?: AbortSignal };
+    const attempt = new Attempt(this.#simulation, addr, link, {
+      listener: () => this.#listenerAt(addr),
+      port: () => this.#anyPort(),
+    });
+    this.#attempts++;
+    const settled = () => void this.#attempts--;
+    attempt.promise.then(settled, settled);
+    if (signal === undefined || !("port" in addr)) {
+      attempt.start();
+      return attempt.promise;
+    }
+    const abort = () => attempt.abort(signal.reason);
+    const forget = () => signal.removeEventListener("abort", abort);
+    if (signal.aborted) abort();
+    else {
+      signal.addEventListener("abort", abort);
+      attempt.promise.then(forget, forget);
+      attempt.start();
+    }
+    return attempt.promise;
+  };
+
+  /**
+   * As `Deno.listenDatagram`, for UDP.
+   *
+   * @param options Port 0 lets the system choose.
+   * @returns The socket.
+   */
+  listenDatagram(
+    options: { hostname?: string; port: number },
+  ): Mailbox {
+    const { hostname = "127.0.0.1", port } = options;
+    const addr: Deno.NetAddr = {
+      transport: "udp",
+      hostname: hostname === "localhost" ? "127.0.0.1" : hostname,
+      port: port === 0 ? this.#anyPort() : port,
+    };
+    const sockets = this.#datagrams;
+    if (sockets.some(({ addr: other }) => matches(addr, other))) {
+      throw systemError("inUse");
+    }
+    const route = (to: Deno.Addr): DatagramRoute => ({
+      link: this.#linkTo(to),
+      receivers: () =>
+        sockets.filter(({ addr: other }) => matches(to as Deno.NetAddr, other))
+          .map(({ socket }) => socket),
+    });
+    const socket = new Mailbox(this.#simulation, addr, route, () => {
+      sockets.splice(sockets.findIndex((entry) => entry.socket === socket), 1);
+    });
+    sockets.push({ addr, socket });
+    return socket;
+  }
+}
+
+/** Whether what is for `a` gets to a socket at `b`. */
+function matches(a: Deno.NetAddr, b: Deno.NetAddr): boolean {
+  return a.port === b.port &&
+    (a.hostname === b.hostname || ANY_HOST.has(b.hostname));
+}
+
+/** What an attempt to connect needs of the system. */
+interface Surroundings {
+  readonly listener: () => Backlog | undefined;
+  readonly port: () => number;
+}
+
+/** One attempt to connect. */
+class Attempt {
+  readonly promise: Promise<ConnEnd>;
+  readonly #simulation: Simulation;
+  readonly #addr: SocketAddress;
+  readonly #link: Link;
+  readonly #surroundings: Surroundings;
+  #operation!: {
+    resolve: (conn: ConnEnd) => void;
+    reject: (error: unknown) => void;
+  };
+  #over = false;
+
+  constructor(
+    simulation: Simulation,
+    addr: SocketAddress,
+    link: Link,
+    surroundings: Surroundings,
+  ) {
+    this.#simulation = simulation;
+    this.#addr = addr;
+    this.#link = link;
+    this.#surroundings = surroundings;
+    this.promise = operate(simulation, (operation) => {
+      this.#operation = operation;
+    });
+  }
+
+  /** Gives it up. */
+  abort(reason: unknown): void {
+    this.#fail(reason);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#operation.reject(error);
+  }
+
+  #after(delay: number, run: () => void): void {
+    const { clock } = this.#simulation;
+    clock.schedule(clock.time + delay, () => {
+      if (!this.#over) run();
+    });
+  }
+
+  #travel(): number {
+    return this.#simulation.random.draw(this.#link.latency);
+  }
+
+  start(): void {
+    const { random } = this.#simulation;
+    const fault = this.#link.strike("connect", random);
+    const delay = random.draw(this.#link.connectLatency);
+    if (fault === undefined) return this.#ask(delay, FIRST_RETRY);
+    const error = systemError(fault);
+    if (fault === "unanswered") {
+      this.#after(GIVE_UP, () => this.#fail(error));
+    } else if (fault === "refused") {
+      this.#after(
+        delay + this.#travel() + this.#travel(),
+        () => this.#fail(error),
+      );
+    } else this.#after(delay, () => this.#fail(error));
+  }
+
+  /** Asks the other side; nobody is asked again who has answered. */
+  #ask(delay: number, retry: number): void {
+    this.#after(delay + this.#travel(), () => {
+      const listener = this.#surroundings.listener();
+      if (listener === undefined) {
+        const what = "path" in this.#addr ? "noSuchPath" : "refused";
+        this.#after(this.#travel(), () => this.#fail(systemError(what)));
+      } else if (listener.hasRoom) this.#meet(listener);
+      else if (retry * 2 > GIVE_UP) {
+        this.#after(retry, () => this.#fail(systemError("unanswered")));
+      } else this.#ask(retry, retry * 2);
+    });
+  }
+
+  #meet(listener: Backlog): void {
+    const { client, server } = ConnEnd.connect(
+      this.#simulation,
+      this.#link,
+      this.#clientAddr(),
+      this.#addr,
+    );
+    listener.arrive(server);
+    const { clock } = this.#simulation;
+    clock.schedule(clock.time + this.#travel(), () => {
+      // Given up meanwhile: the kernel closes what nobody has.
+      if (this.#over) return client.reset();
+      this.#over = true;
+      this.#operation.resolve(client);
+    });
+  }
+
+  #clientAddr(): Deno.Addr {
+    const addr = this.#addr;
+    // The side that connects has no path.
+    if ("path" in addr) {
+      return { transport: "unix", path: null as unknown as string };
+    }
+    const hostname = addr.hostname.includes(":") ? "::1" : "127.0.0.1";
+    return { transport: "tcp", hostname, port: this.#surroundings.port() };
+  }
+}
