@@ -5,12 +5,19 @@
  *
  * It prints where it listens: on 127.0.0.1 and a port that the system chooses,
  * unless told otherwise. Try it with `nc 127.0.0.1 PORT`; Ctrl-C ends it.
+ * `echo_server_test.ts` tests it without a network.
  *
  * Outside this repository, import from "jsr:@asyncore/asyncore".
  */
 
 import { parseArgs } from "node:util";
-import { closeAll, Dispatcher, loop } from "../mod.ts";
+import {
+  type Address,
+  closeAll,
+  Dispatcher,
+  type DispatcherOptions,
+  loop,
+} from "../mod.ts";
 
 /** One client. */
 class Echo extends Dispatcher {
@@ -25,16 +32,20 @@ class Echo extends Dispatcher {
   }
 }
 
-class EchoServer extends Dispatcher {
-  constructor(hostname: string, port: number) {
-    super();
+/** The server. What its options say goes for its clients, too. */
+export class EchoServer extends Dispatcher {
+  readonly #options: DispatcherOptions;
+
+  constructor(addr: Address, options: DispatcherOptions = {}) {
+    super(null, options);
+    this.#options = options;
     this.createSocket();
-    this.bind({ hostname, port });
+    this.bind(addr);
     this.listen();
   }
 
   override handleAccepted(conn: Deno.Conn) {
-    new Echo(conn);
+    new Echo(conn, this.#options);
   }
 }
 
@@ -47,7 +58,8 @@ function startServer(): EchoServer {
         hostname: { type: "string", default: "127.0.0.1" },
       },
     });
-    return new EchoServer(values.hostname, Number(values.port));
+    const { hostname, port } = values;
+    return new EchoServer({ hostname, port: Number(port) });
   } catch (error) {
     const [reason] = (error as Error).message.split("\n");
     console.error(`Cannot start the echo server: ${reason}`);
@@ -55,23 +67,26 @@ function startServer(): EchoServer {
   }
 }
 
-const server = startServer();
+async function main(): Promise<void> {
+  const server = startServer();
+  // Windows has no SIGTERM.
+  const signals: Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT"]
+    : ["SIGINT", "SIGTERM"];
+  const stop = new AbortController();
+  for (const signal of signals) {
+    Deno.addSignalListener(signal, function onSignal() {
+      stop.abort();
+      // A second Ctrl-C ends the process at once.
+      Deno.removeSignalListener(signal, onSignal);
+    });
+  }
 
-// Windows has no SIGTERM.
-const signals: Deno.Signal[] = Deno.build.os === "windows"
-  ? ["SIGINT"]
-  : ["SIGINT", "SIGTERM"];
-const stop = new AbortController();
-for (const signal of signals) {
-  Deno.addSignalListener(signal, function onSignal() {
-    stop.abort();
-    // A second Ctrl-C ends the process at once.
-    Deno.removeSignalListener(signal, onSignal);
-  });
+  const { hostname, port } = server.addr as Deno.NetAddr;
+  console.log(`Listening on ${hostname} port ${port}`);
+  await loop({ signal: stop.signal });
+  // Waits until the clients have what was echoed to them.
+  await closeAll();
 }
 
-const { hostname, port } = server.addr as Deno.NetAddr;
-console.log(`Listening on ${hostname} port ${port}`);
-await loop({ signal: stop.signal });
-// Waits until the clients have what was echoed to them.
-await closeAll();
+if (import.meta.main) await main();
