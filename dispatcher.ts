@@ -614,7 +614,7 @@ export class Dispatcher implements Disposable {
 
   /**
    * The peer will send no more. Ends the connection by `disconnect({ kind: "eof" })`; a subclass that does not can go on writing,
-   * and ends the connection by `close()`.
+   * and ends the connection by `close()`. If it throws `ExitNow`, it is called again when the map is served again.
    */
   handleEof(): void | Promise<void> {
     this.disconnect({ kind: "eof" });

@@ -219,7 +219,7 @@ export class SimNet implements AsyncDisposable {
   }
 
   /**
-   * Serves all maps until they are empty, or nothing can happen any more, or a certain time is reached. It can be called again.
+   * Serves all maps until nothing can happen any more, or a certain time is reached. It can be called again.
    *
    * An async handler that has not settled can make something happen, so it is waited for.
    *
@@ -361,6 +361,7 @@ class Run {
   readonly #controller = new AbortController();
   readonly #served = new Map<ChannelMap, Promise<void>>();
   readonly #lastTurn: number;
+  readonly #stopped = Promise.withResolvers<void>();
   #failure: { error: unknown } | null = null;
   #over = false;
 
@@ -383,9 +384,10 @@ class Run {
     clock.onTurn = () => this.#onTurn();
     this.#serve();
     while (!this.#over) {
-      await clock.quiet();
+      await Promise.race([clock.quiet(), this.#stopped.promise]);
+      if (this.#serve()) continue;
       // A handler may wait for the real world, or for whoever called.
-      if (until < Infinity || !this.#maps.some(isUnsettled)) break;
+      if (!this.#maps.some(isUnsettled)) break;
     }
     this.#stop();
     await Promise.all(this.#served.values());
@@ -394,15 +396,15 @@ class Run {
     if (this.#failure !== null) throw this.#failure.error;
   }
 
-  #onTurn(): void {
-    if (this.#clock.turns > this.#lastTurn) {
-      this.#fail(this.endless);
-    } else this.#serve();
+  #onTurn(): boolean {
+    if (this.#clock.turns > this.#lastTurn) this.#fail(this.endless);
+    return this.#serve();
   }
 
-  /** Starts a loop for each map that has something to serve. */
-  #serve(): void {
-    if (this.#over) return;
+  /** Starts a loop for each map that has something to serve. Returns whether there was one. */
+  #serve(): boolean {
+    if (this.#over) return false;
+    let found = false;
     const { usePoll = false, timeout = Infinity } = this.#options;
     const { signal } = this.#controller;
     for (const map of this.#maps) {
@@ -412,7 +414,9 @@ class Run {
         (error) => this.#fail(error),
       );
       this.#served.set(map, served);
+      found = true;
     }
+    return found;
   }
 
   #fail(error: unknown): void {
@@ -422,6 +426,7 @@ class Run {
 
   #stop(): void {
     this.#over = true;
+    this.#stopped.resolve();
     this.#controller.abort();
   }
 }

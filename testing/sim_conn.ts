@@ -1,6 +1,7 @@
 /**
  * A simulated connection: two ends, and a pipe each way. It behaves as a `Deno.Conn` does on Linux: partial writes, a peer that
- * closes with unread input resets, a reset is told once and then reads see the end and writes a broken pipe.
+ * closes with unread input resets, a reset is told once and then reads see the end and writes a broken pipe. Unix sockets differ in
+ * that a writer learns at once that its peer is gone, and that only a reader is told of a reset.
  *
  * @module
  */
@@ -28,7 +29,7 @@ interface Operation<T> {
 }
 
 /**
- * Starts an operation.
+ * Starts an operation. Whoever returns its promise awaits it first, since Deno's settle that much later, too.
  *
  * @param simulation Where it is counted.
  * @param start Puts it where it will be settled.
@@ -53,14 +54,18 @@ export function operate<T>(
   );
 }
 
-/** Does something at once or a little later, as Deno's operations complete that could at once. */
-export function soon({ clock, random }: Simulation, run: () => void): void {
-  if (random.chance(0.5)) run();
-  else clock.schedule(clock.time, run);
-}
-
 /** What travels through a pipe. */
-type Segment = Uint8Array<ArrayBuffer> | "end" | "reset" | "break" | "urgent";
+type Segment =
+  | Uint8Array<ArrayBuffer>
+  /** No more bytes come. */
+  | "end"
+  /** No more bytes come, and none are taken any more. */
+  | "close"
+  /** The sender has broken the connection. */
+  | "reset"
+  /** A fault has broken the connection: for both sides. */
+  | "break"
+  | "urgent";
 
 /** One way of a connection: what one end has written and the other has not read. */
 class Pipe {
@@ -131,16 +136,21 @@ class Pipe {
   }
 
   /** No more bytes will come. */
-  finish(): void {
-    if (!this.#cut) this.#send("end");
+  finish(how: "end" | "close"): void {
+    if (!this.#cut) this.#send(how);
     this.#cut = true;
   }
 
-  /** The sender has closed in a way that tells the receiver that the connection is broken; what is under way may get lost. */
-  reset(): void {
+  /**
+   * The sender has closed in a way that tells the receiver that the connection is broken; what is under way may get lost. Deno's own
+   * `close()` half-closes first, so that, if all gets there, an end of file does, too.
+   */
+  reset(halfClose: boolean): void {
     if (this.#reset) return;
     const { random } = this.#simulation;
-    this.#way.length = random.draw([0, this.#way.length]);
+    const { length } = this.#way;
+    this.#way.length = random.draw([0, length]);
+    if (halfClose && this.#way.length === length) this.finish("end");
     this.answer();
   }
 
@@ -194,12 +204,19 @@ class Pipe {
     const { sender, receiver } = this.#ends();
     if (segment instanceof Uint8Array) receiver.arrive(segment);
     else if (segment === "end") receiver.end();
+    else if (segment === "close") receiver.end(true);
     else if (segment === "urgent") receiver.onUrgent?.();
     else {
       receiver.break();
       if (segment === "break") sender.break();
     }
   };
+}
+
+/** The addresses of one end. */
+export interface Addresses {
+  readonly localAddr: Deno.Addr;
+  readonly remoteAddr: Deno.Addr;
 }
 
 /** See the module's documentation. */
@@ -210,6 +227,7 @@ export class ConnEnd implements SimConn {
   onUrgent: (() => void) | null = null;
   readonly #simulation: Simulation;
   readonly #link: Link;
+  readonly #unix: boolean;
   #in!: Pipe;
   #out!: Pipe;
   readonly #reads: (Operation<number | null> & { buffer: Uint8Array })[] = [];
@@ -220,6 +238,8 @@ export class ConnEnd implements SimConn {
   #unread = 0;
   /** The peer sends no more. */
   #ended = false;
+  /** The peer takes no more. */
+  #refused = false;
   /** We send no more. */
   #finished = false;
   /** The connection is broken, and whether nobody was told yet. */
@@ -231,13 +251,13 @@ export class ConnEnd implements SimConn {
   private constructor(
     simulation: Simulation,
     link: Link,
-    localAddr: Deno.Addr,
-    remoteAddr: Deno.Addr,
+    { localAddr, remoteAddr }: Addresses,
   ) {
     this.#simulation = simulation;
     this.#link = link;
     this.localAddr = localAddr;
     this.remoteAddr = remoteAddr;
+    this.#unix = localAddr.transport === "unix";
     simulation.open.add(this);
   }
 
@@ -246,19 +266,17 @@ export class ConnEnd implements SimConn {
    *
    * @param simulation What it is part of.
    * @param link How it behaves.
-   * @param clientAddr The address of the side that opened it.
-   * @param serverAddr The address of the side that accepted it.
+   * @param addresses Those of the side that opens it, and of the one that accepts it.
    * @returns Both ends.
    */
   static connect(
     simulation: Simulation,
     link: Link,
-    clientAddr: Deno.Addr,
-    serverAddr: Deno.Addr,
+    addresses: { client: Addresses; server: Addresses },
   ): { client: ConnEnd; server: ConnEnd } {
     const { random } = simulation;
-    const client = new ConnEnd(simulation, link, clientAddr, serverAddr);
-    const server = new ConnEnd(simulation, link, serverAddr, clientAddr);
+    const client = new ConnEnd(simulation, link, addresses.client);
+    const server = new ConnEnd(simulation, link, addresses.server);
     client.#out = server.#in = new Pipe(
       simulation,
       link,
@@ -290,26 +308,26 @@ export class ConnEnd implements SimConn {
 
   /** Bytes arrive. */
   arrive(data: Uint8Array<ArrayBuffer>): void {
-    if (this.#closed) {
-      this.#in.release(data.length);
-      return this.#out.answer();
-    }
+    // There is no more room for having been thrown away: a write that waits for it fails.
+    if (this.#closed) return this.#out.answer();
     this.#arrived.push(data);
     this.#unread += data.length;
     this.#serveReads();
   }
 
-  /** The peer's end of file arrives. */
-  end(): void {
+  /** The peer's end of file arrives, and perhaps the news that it takes no more. */
+  end(refused = false): void {
     this.#ended = true;
+    this.#refused = refused;
     this.#serveReads();
+    if (refused) this.serveWrites();
   }
 
   /** The connection breaks. */
   break(): void {
     if (this.#closed || this.broken) return;
-    // After the peer's end of file only writers are told.
-    this.#broken = this.#ended ? "told" : "untold";
+    // After the peer's end of file there is nothing left to tell a reader.
+    this.#broken = this.#ended && !this.#unix ? "told" : "untold";
     this.#out.break();
     this.#serveReads();
     this.serveWrites();
@@ -317,12 +335,12 @@ export class ConnEnd implements SimConn {
 
   // What Deno does.
 
-  read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#closed) return Promise.reject(systemError("badResource"));
-    if (buffer.length === 0) return Promise.resolve(0);
-    return operate(this.#simulation, (operation) => {
+  async read(buffer: Uint8Array): Promise<number | null> {
+    if (buffer.length === 0) return 0;
+    if (this.#closed) throw systemError("badResource");
+    return await operate(this.#simulation, (operation) => {
       this.#reads.push({ ...operation, buffer });
-      soon(this.#simulation, this.#serveReads);
+      this.#simulation.clock.soon(this.#serveReads);
     });
   }
 
@@ -355,20 +373,19 @@ export class ConnEnd implements SimConn {
     return size;
   }
 
-  write(data: Uint8Array): Promise<number> {
-    if (this.#closed) return Promise.reject(systemError("badResource"));
-    if (data.length === 0) return Promise.resolve(0);
-    return operate(this.#simulation, (operation) => {
+  async write(data: Uint8Array): Promise<number> {
+    if (this.#closed) throw systemError("badResource");
+    return await operate(this.#simulation, (operation) => {
       this.#writes.push({ ...operation, data });
-      soon(this.#simulation, this.serveWrites);
+      this.#simulation.clock.soon(this.serveWrites);
     });
   }
 
-  async closeWrite(): Promise<void> {
-    if (this.#closed) throw systemError("badResource");
-    await operate(this.#simulation, (operation: Operation<number>) => {
-      this.#writes.push({ ...operation, data: null });
-      soon(this.#simulation, this.serveWrites);
+  closeWrite(): Promise<void> {
+    if (this.#closed) return Promise.reject(systemError("badResource"));
+    return operate<void>(this.#simulation, ({ resolve, reject }) => {
+      this.#writes.push({ resolve: () => resolve(), reject, data: null });
+      this.#simulation.clock.soon(this.serveWrites);
     });
   }
 
@@ -376,36 +393,50 @@ export class ConnEnd implements SimConn {
   readonly serveWrites = (): void => {
     while (this.#writes.length > 0) {
       const { data, resolve, reject } = this.#writes[0]!;
+      const error = data === null ? undefined : this.#takeWriteError();
       if (data === null) {
-        if (!this.broken && !this.#finished) this.#out.finish();
-        this.#finished = true;
+        this.#finish();
         resolve(0);
-      } else if (this.#broken === "untold") {
-        this.#broken = "told";
-        reject(systemError("reset"));
-      } else if (this.broken || this.#finished) {
-        reject(systemError("brokenPipe"));
-      } else if (this.#out.failure !== undefined) reject(this.#out.failure);
+      } else if (error !== undefined) reject(error);
       else {
         const taken = this.#out.take(data);
-        if (taken > 0) resolve(taken);
         // A fault may have come before the first byte.
-        else if (this.#out.failure === undefined) return;
-        else continue;
+        if (this.#out.failure !== undefined && taken === 0) continue;
+        if (taken === 0 && data.length > 0) return;
+        resolve(taken);
       }
       this.#writes.shift();
     }
   };
 
+  #finish(): void {
+    if (!this.broken && !this.#finished) this.#out.finish("end");
+    this.#finished = true;
+  }
+
+  /** Why nothing can be written, and a reset is told by that. */
+  #takeWriteError(): Error | undefined {
+    if (this.#broken === "untold" && !this.#unix) {
+      this.#broken = "told";
+      return systemError("reset");
+    }
+    const gone = this.broken || this.#refused || this.#finished;
+    return gone ? systemError("brokenPipe") : this.#out.failure;
+  }
+
   close(): void {
-    this.#close(this.#unread > 0);
+    this.#close(() => {
+      if (this.#unread > 0) this.#out.reset(!this.#unix);
+      else if (this.#unix) this.#out.finish("close");
+      else this.#finish();
+    });
   }
 
   reset(): void {
-    this.#close(true);
+    this.#close(() => this.#out.reset(false));
   }
 
-  #close(reset: boolean): void {
+  #close(tell: () => void): void {
     if (this.#closed) throw systemError("badResource");
     this.#closed = true;
     this.onUrgent = null;
@@ -415,13 +446,8 @@ export class ConnEnd implements SimConn {
     clock.schedule(clock.time, () => {
       for (const { reject } of pending) reject(systemError("interrupted"));
     });
-    if (!this.broken) {
-      if (reset) this.#out.reset();
-      else if (!this.#finished) this.#out.finish();
-    }
-    const unread = this.#unread;
+    if (!this.broken) tell();
     this.#unread = this.#arrived.length = 0;
-    this.#in.release(unread);
   }
 
   sendUrgent(): void {
@@ -447,7 +473,7 @@ export class ConnEnd implements SimConn {
     return this.#readable ??= new ReadableStream({
       pull: async (controller) => {
         const buffer = new Uint8Array(16_384);
-        const size = await this.read(buffer);
+        const size = await this.#orClose(this.read(buffer));
         if (size !== null) return controller.enqueue(buffer.subarray(0, size));
         controller.close();
         this[Symbol.dispose]();
@@ -460,12 +486,22 @@ export class ConnEnd implements SimConn {
     return this.#writable ??= new WritableStream({
       write: async (data) => {
         for (let rest = data; rest.length > 0;) {
-          rest = rest.subarray(await this.write(rest));
+          rest = rest.subarray(await this.#orClose(this.write(rest)));
         }
       },
       close: () => this[Symbol.dispose](),
       abort: () => this[Symbol.dispose](),
     });
+  }
+
+  /** A stream that fails closes the connection. */
+  async #orClose<T>(operation: Promise<T>): Promise<T> {
+    try {
+      return await operation;
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   [Symbol.dispose](): void {

@@ -6,7 +6,7 @@
 
 import type { Link } from "./link.ts";
 import type { SimDatagram } from "./peer.ts";
-import { operate, type Simulation, soon } from "./sim_conn.ts";
+import { operate, type Simulation } from "./sim_conn.ts";
 import { systemError } from "./system_error.ts";
 
 /** The most bytes of one datagram: what IPv4 leaves of 65,535. */
@@ -62,12 +62,15 @@ export class Mailbox implements SimDatagram {
     simulation.open.add(this);
   }
 
-  receive(buffer?: Uint8Array): Promise<[Uint8Array, Deno.Addr]> {
-    if (this.#closed) return Promise.reject(systemError("badResource"));
-    return operate<[Uint8Array, Deno.Addr]>(this.#simulation, (operation) => {
-      this.#receives.push({ ...operation, buffer });
-      soon(this.#simulation, this.#serve);
-    });
+  async receive(buffer?: Uint8Array): Promise<[Uint8Array, Deno.Addr]> {
+    if (this.#closed) throw systemError("badResource");
+    return await operate<[Uint8Array, Deno.Addr]>(
+      this.#simulation,
+      (operation) => {
+        this.#receives.push({ ...operation, buffer });
+        this.#simulation.clock.soon(this.#serve);
+      },
+    );
   }
 
   readonly #serve = (): void => {

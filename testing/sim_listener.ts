@@ -6,7 +6,7 @@
 
 import type { Link } from "./link.ts";
 import type { SimListener } from "./peer.ts";
-import { type ConnEnd, operate, type Simulation, soon } from "./sim_conn.ts";
+import { type ConnEnd, operate, type Simulation } from "./sim_conn.ts";
 import { systemError } from "./system_error.ts";
 
 /** Behaves as a `Deno.Listener` does on Linux. */
@@ -47,6 +47,10 @@ export class Backlog implements SimListener {
     simulation.open.add(this);
   }
 
+  get #unix(): boolean {
+    return this.addr.transport === "unix";
+  }
+
   /** Whether one more connection can wait; Linux lets one more wait than was asked for. */
   get hasRoom(): boolean {
     return this.#waiting.length <= this.#backlog;
@@ -58,12 +62,14 @@ export class Backlog implements SimListener {
     this.#serve();
   }
 
-  accept(): Promise<ConnEnd> {
-    if (this.#closed) return Promise.reject(systemError("listenerClosed"));
-    if (this.#accept !== null) return Promise.reject(systemError("busy"));
-    return operate<ConnEnd>(this.#simulation, (operation) => {
+  async accept(): Promise<ConnEnd> {
+    if (this.#closed) throw systemError("listenerClosed");
+    if (this.#accept !== null) {
+      throw systemError(this.#unix ? "busyUnix" : "busy");
+    }
+    return await operate<ConnEnd>(this.#simulation, (operation) => {
       this.#accept = operation;
-      soon(this.#simulation, this.#serve);
+      this.#simulation.clock.soon(this.#serve);
     });
   }
 
@@ -78,14 +84,15 @@ export class Backlog implements SimListener {
       return reject(systemError(failure));
     }
     this.#waiting.shift();
-    if (failure === undefined && !conn.broken) return resolve(conn);
+    // Of a TCP connection that is broken Deno cannot ask for the peer's address any more.
+    const usable = this.#unix || !conn.broken;
+    if (failure === undefined && usable) return resolve(conn);
     conn.reset();
-    // Deno cannot ask for the peer's address any more.
     reject(systemError(failure ?? "notConnected"));
   };
 
   close(): void {
-    if (this.#closed) throw systemError("listenerClosed");
+    if (this.#closed) throw systemError("badResource");
     this.#closed = true;
     this.#simulation.open.delete(this);
     this.#onClose();

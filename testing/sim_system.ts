@@ -7,7 +7,12 @@
 import type { SocketAddress } from "../sockets/socket.ts";
 import type { System } from "../sockets/system_network.ts";
 import { Link, type LinkOptions } from "./link.ts";
-import { ConnEnd, operate, type Simulation } from "./sim_conn.ts";
+import {
+  type Addresses,
+  ConnEnd,
+  operate,
+  type Simulation,
+} from "./sim_conn.ts";
 import { type DatagramRoute, Mailbox } from "./sim_datagram.ts";
 import { Backlog } from "./sim_listener.ts";
 import { systemError } from "./system_error.ts";
@@ -24,13 +29,12 @@ export interface LinkTarget {
 
 /** The first port that is given to who asks for none, as on Linux. */
 const FIRST_PORT = 32_768;
-/** How many connections wait to be accepted, unless a listener says otherwise; Deno's default. */
+/** How many connections wait to be accepted, unless a listener says otherwise: Deno's default, and that of Rust for Unix sockets. */
 const BACKLOG = 511;
+const UNIX_BACKLOG = 1_024;
 /** A connection that nobody answers is asked for again after 1 s, 2, 4 … and given up after this many milliseconds, as on Linux. */
 const FIRST_RETRY = 1_000;
 const GIVE_UP = 127_000;
-
-const ANY_HOST: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);
 
 /** As `Deno.connect` takes it. */
 export type ConnectTarget =
@@ -45,14 +49,35 @@ export type ListenTarget =
   | SocketAddress & { tcpBacklog?: number };
 
 /** An address, complete. */
-function complete(target: ConnectTarget | ListenTarget): SocketAddress {
+function complete(
+  target: ConnectTarget | ListenTarget,
+  anyHost: string,
+): SocketAddress {
   if ("path" in target) return { transport: "unix", path: target.path };
-  const { hostname = "127.0.0.1", port = 0 } = target;
-  return {
-    transport: "tcp",
-    hostname: hostname === "localhost" ? "127.0.0.1" : hostname,
-    port,
-  };
+  const { hostname = anyHost, port = 0 } = target;
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new RangeError(`Invalid port (out of range): ${port}`);
+  }
+  return { transport: "tcp", hostname: bare(hostname), port };
+}
+
+/** A host name as the system sees it. */
+function bare(hostname: string): string {
+  if (hostname === "localhost") return "127.0.0.1";
+  return hostname.startsWith("[") ? hostname.slice(1, -1) : hostname;
+}
+
+/** Whether what is for one host gets to a socket bound to another. */
+function reaches(hostname: string, bound: string): boolean {
+  return hostname === bound || bound === "::" ||
+    bound === "0.0.0.0" && !hostname.includes(":");
+}
+
+/** Whether what is for an address gets to a socket bound to another. */
+function meets(addr: Deno.Addr, bound: Deno.Addr): boolean {
+  if ("path" in addr) return "path" in bound && addr.path === bound.path;
+  const [to, at] = [addr as Deno.NetAddr, bound as Deno.NetAddr];
+  return to.port === at.port && reaches(to.hostname, at.hostname);
 }
 
 /** See the module's documentation. */
@@ -100,27 +125,15 @@ export class SimSystem implements System {
   }
 
   readonly listen = (target: ListenTarget): Backlog => {
-    const addr = complete(target);
-    if ("port" in addr) {
-      if (!("hostname" in target) || target.hostname === undefined) {
-        addr.hostname = "0.0.0.0";
-      }
-      if (addr.port === 0) addr.port = this.#anyPort();
-    }
-    const taken = this.#listeners.some(({ addr: other }) =>
-      "path" in addr
-        ? "path" in other && addr.path === other.path
-        : "port" in other && addr.port === other.port &&
-          (addr.hostname === other.hostname || ANY_HOST.has(addr.hostname) ||
-            ANY_HOST.has(other.hostname))
-    );
-    if (taken) throw systemError("inUse");
+    const addr = complete(target, "0.0.0.0");
+    if ("port" in addr && addr.port === 0) addr.port = this.#anyPort();
+    this.#claim(addr, this.#listeners);
     const { tcpBacklog = BACKLOG } = target as { tcpBacklog?: number };
     const listener = new Backlog(
       this.#simulation,
       addr,
       () => this.#linkTo(addr),
-      tcpBacklog,
+      "path" in addr ? UNIX_BACKLOG : tcpBacklog,
       () => this.#listeners.splice(this.#listeners.indexOf(entry), 1),
     );
     const entry = { addr, listener };
@@ -128,17 +141,30 @@ export class SimSystem implements System {
     return listener;
   };
 
+  /** Throws if somebody is where somebody else wants to be. */
+  #claim(addr: Deno.Addr, taken: readonly { addr: Deno.Addr }[]): void {
+    const inUse = ({ addr: other }: { addr: Deno.Addr }) =>
+      meets(addr, other) || meets(other, addr);
+    if (taken.some(inUse)) throw systemError("inUse");
+  }
+
   #listenerAt(addr: SocketAddress): Backlog | undefined {
-    return this.#listeners.find(({ addr: bound }) =>
-      "path" in addr
-        ? "path" in bound && bound.path === addr.path
-        : "port" in bound && bound.port === addr.port &&
-          (bound.hostname === addr.hostname || ANY_HOST.has(bound.hostname))
-    )?.listener;
+    return this.#listeners.find(({ addr: bound }) => meets(addr, bound))
+      ?.listener;
   }
 
   readonly connect = (target: ConnectTarget): Promise<ConnEnd> => {
-    const addr = complete(target);
+    let addr: SocketAddress;
+    try {
+      addr = complete(target, "127.0.0.1");
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if ("port" in addr) {
+      // A host that means any of them means this one.
+      if (addr.hostname === "0.0.0.0") addr.hostname = "127.0.0.1";
+      if (addr.hostname === "::") addr.hostname = "::1";
+    }
     const link = this.#linkTo(addr);
     const { signal } = target as { signal?: AbortSignal };
     const attempt = new Attempt(this.#simulation, addr, link, {
@@ -175,17 +201,15 @@ export class SimSystem implements System {
     const { hostname = "127.0.0.1", port } = options;
     const addr: Deno.NetAddr = {
       transport: "udp",
-      hostname: hostname === "localhost" ? "127.0.0.1" : hostname,
+      hostname: bare(hostname),
       port: port === 0 ? this.#anyPort() : port,
     };
     const sockets = this.#datagrams;
-    if (sockets.some(({ addr: other }) => matches(addr, other))) {
-      throw systemError("inUse");
-    }
+    this.#claim(addr, sockets);
     const route = (to: Deno.Addr): DatagramRoute => ({
       link: this.#linkTo(to),
       receivers: () =>
-        sockets.filter(({ addr: other }) => matches(to as Deno.NetAddr, other))
+        sockets.filter(({ addr: bound }) => meets(to, bound))
           .map(({ socket }) => socket),
     });
     const socket = new Mailbox(this.#simulation, addr, route, () => {
@@ -194,12 +218,6 @@ export class SimSystem implements System {
     sockets.push({ addr, socket });
     return socket;
   }
-}
-
-/** Whether what is for `a` gets to a socket at `b`. */
-function matches(a: Deno.NetAddr, b: Deno.NetAddr): boolean {
-  return a.port === b.port &&
-    (a.hostname === b.hostname || ANY_HOST.has(b.hostname));
 }
 
 /** What an attempt to connect needs of the system. */
@@ -282,6 +300,7 @@ class Attempt {
         const what = "path" in this.#addr ? "noSuchPath" : "refused";
         this.#after(this.#travel(), () => this.#fail(systemError(what)));
       } else if (listener.hasRoom) this.#meet(listener);
+      else if ("path" in this.#addr) this.#fail(systemError("wouldBlock"));
       else if (retry * 2 > GIVE_UP) {
         this.#after(retry, () => this.#fail(systemError("unanswered")));
       } else this.#ask(retry, retry * 2);
@@ -292,8 +311,7 @@ class Attempt {
     const { client, server } = ConnEnd.connect(
       this.#simulation,
       this.#link,
-      this.#clientAddr(),
-      this.#addr,
+      this.#addresses(listener.addr),
     );
     listener.arrive(server);
     const { clock } = this.#simulation;
@@ -305,13 +323,29 @@ class Attempt {
     });
   }
 
-  #clientAddr(): Deno.Addr {
-    const addr = this.#addr;
-    // The side that connects has no path.
-    if ("path" in addr) {
-      return { transport: "unix", path: null as unknown as string };
+  #addresses(bound: Deno.Addr): { client: Addresses; server: Addresses } {
+    const to = this.#addr;
+    if ("path" in to) {
+      // The side that connects has no path.
+      const from: Deno.Addr = { ...to, path: null as unknown as string };
+      return {
+        client: { localAddr: from, remoteAddr: to },
+        server: { localAddr: to, remoteAddr: from },
+      };
     }
-    const hostname = addr.hostname.includes(":") ? "::1" : "127.0.0.1";
-    return { transport: "tcp", hostname, port: this.#surroundings.port() };
+    const isV6 = to.hostname.includes(":");
+    const from: Deno.NetAddr = {
+      transport: "tcp",
+      hostname: isV6 ? "::1" : "127.0.0.1",
+      port: this.#surroundings.port(),
+    };
+    // A listener for both families sees addresses of the later one.
+    const mapped = !isV6 && (bound as Deno.NetAddr).hostname === "::";
+    const seen = (addr: Deno.NetAddr): Deno.NetAddr =>
+      mapped ? { ...addr, hostname: `::ffff:${addr.hostname}` } : addr;
+    return {
+      client: { localAddr: from, remoteAddr: to },
+      server: { localAddr: seen(to), remoteAddr: seen(from) },
+    };
   }
 }

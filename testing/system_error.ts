@@ -68,6 +68,14 @@ export const SYSTEM_ERRORS = {
   badResource: () => new Deno.errors.BadResource("Bad resource ID"),
   listenerClosed: () => new Deno.errors.BadResource("Listener has been closed"),
   busy: () => new Deno.errors.Busy("Another accept task is ongoing"),
+  busyUnix: () => new Deno.errors.Busy("Listener already in use"),
+  wouldBlock: () =>
+    coded(
+      new Deno.errors.WouldBlock(
+        "Resource temporarily unavailable (os error 11)",
+      ),
+      "EAGAIN",
+    ),
   writeError: () => coded(new Error("Input/output error (os error 5)"), "EIO"),
   tooLong: () => coded(new Error("Message too long (os error 90)"), "EMSGSIZE"),
   EMFILE: () => coded(new Error("Too many open files (os error 24)"), "EMFILE"),

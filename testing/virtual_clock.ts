@@ -13,7 +13,7 @@ const FREE_LOOKS = 1_000;
 /** … in milliseconds: code that never rests must not stop time, or nothing else would ever happen. */
 const LOOK = 0.01;
 
-/** The most completions that Deno delivers at once. */
+/** The most completions that Deno delivers at once, and the most operations that complete at once in one turn. */
 const MAX_BATCH = 128;
 
 /** What was deferred waits for what is due, but not for ever: what is due may bring about more without end. */
@@ -100,11 +100,14 @@ export class VirtualClock implements Clock {
   #armed = false;
   /** For how many turns the deferred have waited. */
   #waited = 0;
-  #quiet: (() => void)[] = [];
+  /** How many operations may still complete at once, in which turn. */
+  #budget = 0;
+  #budgetTurn = -1;
+  readonly #quiet: (() => void)[] = [];
   /** Turns so far: deliveries of completions, of a timer, or of what was deferred. */
   turns = 0;
-  /** Called at the beginning of every turn. */
-  onTurn: (() => void) | null = null;
+  /** Called at the beginning of every turn; tells whether it has found something to do. */
+  onTurn: (() => boolean) | null = null;
 
   /**
    * Makes a clock that shows 0.
@@ -180,6 +183,28 @@ export class VirtualClock implements Clock {
     });
   }
 
+  /**
+   * Has an operation complete that can: at once, while Deno's budget for one turn lasts, or else in the next turn, in order.
+   *
+   * @param run Completes it, if it still can.
+   */
+  soon(run: () => void): void {
+    if (this.#budgetTurn !== this.turns) {
+      this.#budgetTurn = this.turns;
+      // Others may have used it up.
+      const untouched = this.#random.chance(0.5);
+      this.#budget = untouched ? MAX_BATCH : this.#random.draw([0, 8]);
+    }
+    if (this.#budget-- > 0) return run();
+    this.#add({
+      at: this.#now,
+      tie: -1 / ++this.#order,
+      run,
+      timer: false,
+      cancelled: false,
+    });
+  }
+
   /** Waits until nothing can happen any more. */
   quiet(): Promise<void> {
     return new Promise((resolve) => {
@@ -210,15 +235,22 @@ export class VirtualClock implements Clock {
     this.#armed = false;
     this.#looks = 0;
     this.turns++;
-    this.onTurn?.();
+    const busy = this.onTurn?.() ?? false;
+    if (!busy && !this.#pending) {
+      for (const resolve of this.#quiet.splice(0)) resolve();
+      return;
+    }
     const due = (this.#agenda.next?.at ?? Infinity) <= this.#now;
     if (this.#deferred.length === 0) this.#deliver(MAX_BATCH);
     else if (due && this.#waited++ < PATIENCE) this.#deliver(Infinity);
     else this.#runDeferred();
-    if (this.#deferred.length > 0 || this.#agenda.next !== undefined) {
-      this.#arm();
-    } else this.#settle();
+    // Whether all is quiet shows in a turn of its own, after the promises' callbacks of this one.
+    if (this.#pending || this.#quiet.length > 0) this.#arm();
   };
+
+  get #pending(): boolean {
+    return this.#deferred.length > 0 || this.#agenda.next !== undefined;
+  }
 
   #runDeferred(): void {
     const deferred = this.#deferred;
@@ -242,24 +274,5 @@ export class VirtualClock implements Clock {
       if (--left <= 0 || event.timer || this.#agenda.next?.timer) return;
       event = this.#agenda.takeDue(now);
     }
-  }
-
-  /** Nothing is left; but a promise's callback may have more to do, so it is looked at again. */
-  #settle(): void {
-    if (this.#quiet.length === 0) return;
-    const waiting = this.#quiet;
-    const { turns } = this;
-    this.#quiet = [];
-    this.#armed = true;
-    macrotask(() => {
-      this.#armed = false;
-      const busy = this.#deferred.length > 0 ||
-        this.#agenda.next !== undefined;
-      if (busy || turns !== this.turns) {
-        this.#quiet.push(...waiting);
-        return this.#arm();
-      }
-      for (const resolve of waiting) resolve();
-    });
   }
 }

@@ -1,7 +1,8 @@
 /**
  * The scenarios of conformance/ give the same traces on this module as on
- * CPython's asyncore, but for the differences that are named here. CPython's
- * are recorded in conformance/traces.json.
+ * CPython's asyncore, but for the differences that are named here, on the
+ * system's network and on a simulated one. CPython's are recorded in
+ * conformance/traces.json.
  *
  * @module
  */
@@ -9,6 +10,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { VERBS } from "./conformance/actions.ts";
 import { runScenario } from "./conformance/driver.ts";
+import { type Place, SimPlace } from "./conformance/place.ts";
 import { findPython, record, type Recording } from "./conformance/record.ts";
 import {
   type Action,
@@ -20,9 +22,14 @@ import {
   type Trace,
   type Traces,
 } from "./conformance/scenario.ts";
+import { FoldedTrace } from "./conformance/trace.ts";
 import data from "./conformance/traces.json" with { type: "json" };
+import { forSeeds, SimNet } from "../testing.ts";
 
 const recording = data as Recording;
+
+/** So many simulations of each scenario, with other seeds. */
+const SIMULATIONS = 5;
 
 /**
  * Where we differ from CPython on purpose, by the number of the contract's line.
@@ -86,26 +93,89 @@ function expectedDifference(
   return differs?.[mode] ?? differs?.both;
 }
 
+/** CPython's trace, or the one that is named instead. */
+function expectedTrace(scenario: Scenario, mode: Mode): Trace {
+  const recorded: Traces | undefined = recording.traces[scenario.name];
+  const cpython = recorded?.[mode] ?? recorded?.both;
+  assert(cpython, "Not recorded: run `deno task conformance:record`");
+  const differs = expectedDifference(scenario, mode);
+  assert(
+    differs === undefined || !isSame(scenario, cpython, differs.trace),
+    `Stale: CPython's trace is the same, line ${differs?.line}`,
+  );
+  return differs?.trace ?? cpython;
+}
+
+/** Runs a scenario and compares its trace. */
+async function play(
+  scenario: Scenario,
+  mode: Mode,
+  place?: Place,
+): Promise<void> {
+  const { trace, failures } = await runScenario(scenario, mode, place);
+  assertEquals(
+    view(scenario, trace),
+    view(scenario, expectedTrace(scenario, mode)),
+    [`Trace: ${JSON.stringify(trace)}`, ...failures].join("\n"),
+  );
+}
+
 for (const scenario of SCENARIOS) {
   for (const mode of MODES) {
-    Deno.test(`conformance: ${scenario.name} (${mode})`, async () => {
-      const recorded: Traces | undefined = recording.traces[scenario.name];
-      const cpython = recorded?.[mode] ?? recorded?.both;
-      assert(cpython, "Not recorded: run `deno task conformance:record`");
-      const differs = expectedDifference(scenario, mode);
-      assert(
-        differs === undefined || !isSame(scenario, cpython, differs.trace),
-        `Stale: CPython's trace is the same, line ${differs?.line}`,
-      );
-      const { trace, failures } = await runScenario(scenario, mode);
-      assertEquals(
-        view(scenario, trace),
-        view(scenario, differs?.trace ?? cpython),
-        [`Trace: ${JSON.stringify(trace)}`, ...failures].join("\n"),
-      );
-    });
+    const name = `conformance: ${scenario.name} (${mode}`;
+    Deno.test(`${name})`, () => play(scenario, mode));
+    Deno.test(`${name}, in simulation)`, () =>
+      forSeeds(async (net) => {
+        await play(scenario, mode, new SimPlace(net));
+        assertEquals(net.leaks(), []);
+      }, { seed: 1, runs: SIMULATIONS }));
   }
 }
+
+/** An entry of `SimNet.trace`, or what a line says. */
+interface Happening {
+  readonly channel: string;
+  readonly event: string;
+}
+
+function parse(line: string): Happening {
+  const [channel = "", ...words] = line.split(" ");
+  // The line of an error says which one; no other handler's line has more than two words.
+  return { channel, event: words[0] === "error" ? "error" : words.join(" ") };
+}
+
+/** The lines of the handlers that a scenario overrides, folded as if there were no others. */
+function handlersOf(
+  { channels }: Scenario,
+  happenings: readonly Happening[],
+): Trace {
+  const folded = new FoldedTrace();
+  for (const { channel, event } of happenings) {
+    // Without the number of a channel's second, third … instance.
+    const { on = {} } = channels[channel.replace(/\d+$/, "")] ?? {};
+    if (event in on) folded.add(channel, event);
+  }
+  return folded.lines;
+}
+
+Deno.test("SimNet.trace holds the handlers of a scenario's trace", async () => {
+  let count = 0;
+  for (const scenario of SCENARIOS) {
+    for (const mode of MODES) {
+      const lines = expectedTrace(scenario, mode).map(parse);
+      const expected = handlersOf(scenario, lines);
+      count += expected.length;
+      await using net = new SimNet({ seed: 1 });
+      await runScenario(scenario, mode, new SimPlace(net));
+      assertEquals(
+        view(scenario, handlersOf(scenario, net.trace)),
+        view(scenario, expected),
+        scenario.name,
+      );
+    }
+  }
+  assert(count > SCENARIOS.length, `Only ${count} lines compared`);
+});
 
 Deno.test("conformance: every difference names a line of the contract", () => {
   for (const { name, differs = {} } of SCENARIOS) {

@@ -7,7 +7,7 @@
 
 import { type Dispatcher, ExitNow } from "../../mod.ts";
 import { bytesOf, concat, isPatterned, patterned, quoted } from "./bytes.ts";
-import { HOST } from "./peers.ts";
+import { type Address, HOST } from "./place.ts";
 import type { Action } from "./scenario.ts";
 
 /** What a scenario's handler throws on purpose. */
@@ -42,7 +42,7 @@ export interface Stage {
   /** Makes the next channel of this name. */
   newChannel(name: string, conn?: Deno.Conn): Channel;
   /** Where a channel or a peer listens. */
-  addressOf(target: string): Deno.NetAddr | Deno.UnixAddr;
+  addressOf(target: string): Address;
   /** Serves the map for one pass. */
   onePass(): Promise<void>;
 }

@@ -11,7 +11,7 @@
  */
 
 import {
-  ChannelMap,
+  type ChannelMap,
   closeAll,
   Dispatcher,
   DispatcherWithSend,
@@ -21,7 +21,8 @@ import {
 } from "../../mod.ts";
 import { act, Boom, type Channel, type Stage } from "./actions.ts";
 import { bytesOf, isPatterned, patterned } from "./bytes.ts";
-import { Fence, Peers } from "./peers.ts";
+import { Peers } from "./peers.ts";
+import { type Address, type Place, SystemPlace } from "./place.ts";
 import {
   type Action,
   type ChannelSpec,
@@ -31,6 +32,7 @@ import {
   type Trace,
   type Traces,
 } from "./scenario.ts";
+import { FoldedTrace } from "./trace.ts";
 
 /** Milliseconds; reached only by a scenario that hangs, which is a failure. */
 const DEADLINE = 30_000;
@@ -38,14 +40,6 @@ const DEADLINE = 30_000;
 const QUIET_PASSES = 8;
 /** And does not settle if that has not happened by then. */
 const MAX_PASSES = 400;
-/** See README.md: folded, because the number of passes does not matter. */
-const REPEATABLE = new Set([
-  "read",
-  "write",
-  "accept",
-  "log warning: unhandled read event",
-  "log warning: unhandled write event",
-]);
 
 /** What `call` prints. */
 function printed(call: () => void): string {
@@ -96,15 +90,12 @@ function closeMethod(
 
 /** One run of one scenario. */
 class World implements Stage {
-  readonly lines: string[] = [];
+  readonly #trace = new FoldedTrace();
   /** Errors that both drivers merely call "failure". */
   readonly failures: string[] = [];
   readonly #scenario: Scenario;
   readonly #usePoll: boolean;
-  readonly #fence: Fence;
-  readonly folder: string;
-  /** Channel -> the repeatable lines since its last line of another kind. */
-  readonly #recent = new Map<string, Set<string>>();
+  readonly #place: Place;
   readonly flags: Record<string, boolean>;
   readonly #maps = new Map<string, ChannelMap>();
   #map: ChannelMap;
@@ -113,33 +104,30 @@ class World implements Stage {
   readonly #peers: Peers;
   readonly #late = new AbortController();
 
-  private constructor(
-    scenario: Scenario,
-    mode: Mode,
-    fence: Fence,
-    folder: string,
-  ) {
+  private constructor(scenario: Scenario, mode: Mode, place: Place) {
     this.#scenario = scenario;
     this.#usePoll = mode === "poll";
-    this.#fence = fence;
-    this.folder = folder;
+    this.#place = place;
     this.flags = { ...scenario.flags };
     this.#map = this.#useMap("main");
     this.#peers = new Peers(
-      folder,
+      place,
       (who, what) => this.trace(who, what),
       (target) => this.addressOf(target),
     );
   }
 
-  static async run(scenario: Scenario, mode: Mode): Promise<World> {
-    const folder = await Deno.makeTempDir();
-    const world = new World(scenario, mode, await Fence.open(), folder);
+  static async run(
+    scenario: Scenario,
+    mode: Mode,
+    place: Place,
+  ): Promise<World> {
+    const world = new World(scenario, mode, place);
     const timer = setTimeout(() => world.#giveUp(), DEADLINE);
     try {
       for (const [subject, ...action] of scenario.steps) {
         await world.#step(subject, action);
-        await world.#fence.passThrough();
+        await place.arrival();
       }
     } catch (cause) {
       throw new Error(
@@ -169,19 +157,21 @@ class World implements Stage {
     }
     // Not in a map: taken out, or never in one.
     for (const { dispatcher } of this.#channels.values()) dispatcher.abort();
-    this.#fence.close();
-    await Deno.remove(this.folder, { recursive: true });
+    await this.#place.close();
+  }
+
+  get folder(): string {
+    return this.#place.folder;
   }
 
   // The trace.
 
+  get lines(): Trace {
+    return this.#trace.lines;
+  }
+
   trace(who: string, what: string): void {
-    const recent = this.#recent.get(who) ?? new Set();
-    this.#recent.set(who, recent);
-    if (!REPEATABLE.has(what)) recent.clear();
-    else if (recent.has(what)) return;
-    else recent.add(what);
-    this.lines.push(`${who} ${what}`);
+    this.#trace.add(who, what);
   }
 
   /** The words that both drivers have for an error. */
@@ -278,7 +268,7 @@ class World implements Stage {
   async #passes(count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
       await this.onePass();
-      await this.#fence.passThrough();
+      await this.#place.arrival();
     }
   }
 
@@ -312,7 +302,7 @@ class World implements Stage {
   }
 
   #useMap(name: string): ChannelMap {
-    const map = this.#maps.get(name) ?? new ChannelMap();
+    const map = this.#maps.get(name) ?? this.#place.createMap();
     this.#maps.set(name, map);
     return map;
   }
@@ -346,11 +336,8 @@ class World implements Stage {
   }
 
   /** Where a channel or a peer listens; "nobody" and "nowhere" are places where none does. */
-  addressOf(target: string): Deno.NetAddr | Deno.UnixAddr {
-    if (target === "nobody") {
-      // The near end of an open connection: the port is taken, so nobody else can listen there.
-      return this.#fence.near.localAddr as Deno.NetAddr;
-    }
+  addressOf(target: string): Address {
+    if (target === "nobody") return this.#place.nobody;
     if (target === "nowhere") {
       return { transport: "unix", path: `${this.folder}/nowhere.sock` };
     }
@@ -359,7 +346,7 @@ class World implements Stage {
     if (address === undefined) {
       throw new TypeError(`Cannot find listener: nobody is named "${target}"`);
     }
-    return address as Deno.NetAddr | Deno.UnixAddr;
+    return address as Address;
   }
 
   // Channels.
@@ -388,6 +375,7 @@ class World implements Stage {
     };
     this.#channels.set(label, channel);
     this.#labels.set(channel.dispatcher, label);
+    this.#place.name(channel.dispatcher, label);
     return channel;
   }
 
@@ -461,14 +449,22 @@ class World implements Stage {
 /**
  * Runs a scenario on our module.
  *
+ * @param scenario The scenario.
+ * @param mode How a pass goes.
+ * @param place Where; on the system's network, unless another one is given.
  * @returns Its trace, and the errors of which the trace only says "failure".
  * @throws {Error} If the scenario hangs or does not settle.
  */
 export async function runScenario(
   scenario: Scenario,
   mode: Mode,
+  place?: Place,
 ): Promise<{ trace: Trace; failures: readonly string[] }> {
-  const { lines, failures } = await World.run(scenario, mode);
+  const { lines, failures } = await World.run(
+    scenario,
+    mode,
+    place ?? await SystemPlace.open(),
+  );
   return { trace: lines, failures };
 }
 

@@ -1,22 +1,13 @@
 /**
- * The other side of the channels under test: plain connections of Deno, moved by
- * the steps of a scenario.
+ * The other side of the channels under test: plain connections, moved by the
+ * steps of a scenario.
  *
  * @module
  */
 
 import { bytesOf, concat, quoted } from "./bytes.ts";
+import { type Address, HOST, type Place } from "./place.ts";
 import type { Action } from "./scenario.ts";
-
-/** Where everything listens. */
-export const HOST = "127.0.0.1";
-
-/** Connects to the address of a listener, whose type has no transport that `Deno.connect()` takes. */
-function connectTo(address: Deno.Addr): Promise<Deno.Conn> {
-  return "path" in address
-    ? Deno.connect({ transport: "unix", path: address.path })
-    : Deno.connect({ ...address as Deno.NetAddr, transport: "tcp" });
-}
 
 /** Writes everything. */
 async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
@@ -37,67 +28,25 @@ async function readUpTo(conn: Deno.Conn, size: number): Promise<Uint8Array> {
   return bytes;
 }
 
-/** A way through the kernel and back: what was sent before it has arrived after it. */
-export class Fence {
-  /** The end that connected. */
-  readonly near: Deno.Conn;
-  readonly #far: Deno.Conn;
-
-  private constructor(near: Deno.Conn, far: Deno.Conn) {
-    this.near = near;
-    this.#far = far;
-  }
-
-  /** Opens it. */
-  static async open(): Promise<Fence> {
-    using listener = Deno.listen({ hostname: HOST, port: 0 });
-    const near = await connectTo(listener.addr);
-    return new Fence(near, await listener.accept());
-  }
-
-  /** Goes there and back. */
-  async passThrough(): Promise<void> {
-    await this.#send(this.near, this.#far);
-    await this.#send(this.#far, this.near);
-  }
-
-  /**
-   * The read comes first and finds nothing, so that Deno has to ask the system for news, and hears of all there is. A read that
-   * finds its byte at once, or a turn of the event loop by `setImmediate()`, gets no other socket's news in: Deno asks
-   * for them when it is idle, else every 61st turn.
-   */
-  async #send(from: Deno.Conn, to: Deno.Conn): Promise<void> {
-    const arrival = to.read(new Uint8Array(1));
-    await from.write(new Uint8Array(1));
-    await arrival;
-  }
-
-  /** Closes it. */
-  close(): void {
-    this.near.close();
-    this.#far.close();
-  }
-}
-
 /** The peers of one run, by their names. */
 export class Peers {
-  readonly #folder: string;
+  readonly #place: Place;
   readonly #trace: (who: string, what: string) => void;
-  readonly #addressOf: (target: string) => Deno.Addr;
+  readonly #addressOf: (target: string) => Address;
   readonly #conns = new Map<string, Deno.Conn>();
   readonly #listeners = new Map<string, Deno.Listener>();
 
   /**
-   * @param folder Where Unix sockets go.
+   * @param place Where they are.
    * @param trace Where the lines go.
    * @param addressOf Where a name listens.
    */
   constructor(
-    folder: string,
+    place: Place,
     trace: (who: string, what: string) => void,
-    addressOf: (target: string) => Deno.Addr,
+    addressOf: (target: string) => Address,
   ) {
-    this.#folder = folder;
+    this.#place = place;
     this.#trace = trace;
     this.#addressOf = addressOf;
   }
@@ -118,8 +67,9 @@ export class Peers {
   async connectPair(name: string, family = "inet"): Promise<Deno.Conn> {
     const pairs = `pairs of ${family}`;
     if (!this.#listeners.has(pairs)) this.#listen(pairs, family);
-    const near = await connectTo(this.#listener(pairs).addr);
-    this.#conns.set(name, await this.#listener(pairs).accept());
+    const listener = this.#listener(pairs);
+    const near = await this.#place.connect(listener.addr as Address);
+    this.#conns.set(name, await listener.accept());
     return near;
   }
 
@@ -147,8 +97,8 @@ export class Peers {
   async step(name: string, [verb, ...args]: Action): Promise<void> {
     switch (verb) {
       case "connect": {
-        const peer = await connectTo(this.#addressOf(args[0] as string));
-        this.#conns.set(name, peer);
+        const address = this.#addressOf(args[0] as string);
+        this.#conns.set(name, await this.#place.connect(address));
         return;
       }
       case "listen":
@@ -185,13 +135,10 @@ export class Peers {
   }
 
   #listen(name: string, family?: string): void {
-    const listener = family === "unix"
-      ? Deno.listen({
-        transport: "unix",
-        path: `${this.#folder}/${name}.sock`,
-      })
-      : Deno.listen({ hostname: HOST, port: 0 });
-    this.#listeners.set(name, listener);
+    const address: Address = family === "unix"
+      ? { transport: "unix", path: `${this.#place.folder}/${name}.sock` }
+      : { transport: "tcp", hostname: HOST, port: 0 };
+    this.#listeners.set(name, this.#place.listen(address));
   }
 
   async #gone(name: string): Promise<void> {
