@@ -347,6 +347,12 @@ export class Registration implements SocketListener {
     return running.current === this || this.unsettled > 0;
   }
 
+  /** Whether the running pass may still serve it: in the map since an earlier one, and not ended. */
+  get served(): boolean {
+    return this.has(ACTIVE) && !this.has(ENDING) &&
+      this.since < this.selector.pass;
+  }
+
   /** Whether the connection has ended, or was closed. */
   get ended(): boolean {
     return this.has(DEAD | ENDING) || this.failing !== "no";

@@ -22,11 +22,9 @@ import {
   selectorOf,
 } from "./channel_map.ts";
 import {
-  ACTIVE,
   CLOSE_SERVED,
   DEAD,
   END_SERVED,
-  ENDING,
   READ,
   WRITE,
 } from "./flags.ts";
@@ -985,10 +983,9 @@ export class Dispatcher implements Disposable {
       !this.#registration!.has(CLOSE_SERVED);
   }
 
-  /** Whether, after a handler, the same socket is still to be served. */
+  /** Whether, after a handler, the same socket is still to be served in this pass. */
   #continues(registration: Registration): boolean {
-    return this.#registration === registration && registration.has(ACTIVE) &&
-      !registration.has(ENDING);
+    return this.#registration === registration && registration.served;
   }
 
   #handleRead(): void | Promise<void> {

@@ -317,7 +317,7 @@ class Attempt {
     const { clock } = this.#simulation;
     clock.schedule(clock.time + this.#travel(), () => {
       // Given up meanwhile: the kernel closes what nobody has.
-      if (this.#over) return client.reset();
+      if (this.#over) return client[Symbol.dispose]();
       this.#over = true;
       this.#operation.resolve(client);
     });

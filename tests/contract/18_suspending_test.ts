@@ -662,3 +662,29 @@ Deno.test("18 suspending: an ExitNow of a pending handleError leaves the loop of
   await settle();
   await assertRejects(() => two.stop(), ExitNow);
 });
+
+for (const where of ["another map", "its own map again"]) {
+  Deno.test(`18 suspending: a channel that handleConnect moves to ${where} gets no further event in the running pass`, async () => {
+    const world = await serving();
+    const other = new World();
+    const channel = connecting(world, "a");
+    channel.wantsWrite = true;
+    const { map } = where === "another map" ? other : world;
+    channel.onConnect = () => {
+      channel.note(`connect in pass ${world.map.counters.passes}`);
+      channel.addChannel(map);
+    };
+    channel.onWrite = () => {
+      channel.note(`write in pass ${world.map.counters.passes}`);
+      channel.wantsWrite = false;
+    };
+    world.system.connects[0]!.succeed();
+    await settle();
+    const [connect, write] = world.take();
+    const pass = Number(/\d+$/.exec(connect!));
+    const later = map === world.map ? `a write in pass ${pass + 1}` : undefined;
+    assertEquals(write, later);
+    channel.abort();
+    await world.stop();
+  });
+}
