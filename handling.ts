@@ -34,17 +34,19 @@ export function run(
     report(selector, registration, error);
   } finally {
     running.current = null;
-    if (!isPromise(result)) settle(registration, direction, outcome);
+    if (!isPromise(result)) settle(selector, registration, direction, outcome);
     running.flush();
   }
   if (!isPromise(result)) return;
   if (direction !== null) registration.hold(direction);
   follow(registration, result, (failure) => {
     if (direction !== null) registration.release(direction);
-    if (failure === null) return settle(registration, direction, "returned");
-    const outcome = thrown(registration, direction);
-    registration.selector.reject(registration, failure.error);
-    settle(registration, direction, outcome);
+    let outcome: Outcome = "returned";
+    if (failure !== null) {
+      outcome = thrown(registration, direction);
+      registration.selector.reject(registration, failure.error);
+    }
+    settle(selector, registration, direction, outcome);
   });
 }
 
@@ -89,6 +91,7 @@ function follow(
 
 /** Draws the consequences of a handler's run. */
 function settle(
+  caller: Selector,
   registration: Registration,
   direction: Direction | null,
   outcome: Outcome,
@@ -109,7 +112,8 @@ function settle(
     const ready = direction === READ
       ? socket!.waiting && !socket!.atEnd
       : registration.has(direction.open);
-    if (ready && !registration.has(direction.retired)) {
+    // In another map it begins anew: there was no progress to wait for.
+    if (ready && !registration.has(direction.retired) && selector === caller) {
       selector.park(registration, direction, outcome === "threw");
     }
   }

@@ -587,7 +587,10 @@ function wants(
     if (answer) return askable(selector, registration, direction);
   } catch (error) {
     report(selector, registration, error);
-    selector.park(registration, direction, true);
+    // Unless handleError has moved it to another map, where it begins anew.
+    if (registration.selector === selector) {
+      selector.park(registration, direction, true);
+    }
     return false;
   } finally {
     running.current = null;

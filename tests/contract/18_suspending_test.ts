@@ -688,3 +688,41 @@ for (const where of ["another map", "its own map again"]) {
     await world.stop();
   });
 }
+
+Deno.test("18 suspending: a channel that handleConnect moves is asked and served by a map whose loop waits", async () => {
+  const one = await serving();
+  const two = await serving();
+  const channel = connecting(one, "a");
+  channel.wantsWrite = true;
+  channel.onConnect = () => channel.addChannel(two.map);
+  channel.onWrite = () => {
+    channel.note("write");
+    channel.wantsWrite = false;
+  };
+  one.system.connects[0]!.succeed();
+  await settle();
+  assertEquals(one.take(), ["a write"]);
+  channel.abort();
+  await one.stop();
+  await two.stop();
+});
+
+Deno.test("18 suspending: a channel that handleError moves after a predicate failed is asked by the other map", async () => {
+  const one = await serving();
+  const two = await serving();
+  const { channel, conn } = connected(one, "a");
+  await settle();
+  let fails = true;
+  channel.readable = () => {
+    if (!fails) return true;
+    fails = false;
+    throw new Error("mine");
+  };
+  channel.onError = () => channel.addChannel(two.map);
+  conn.deliver("x");
+  await settle();
+  assertEquals(one.take(), ["a read x"]);
+  channel.abort();
+  await one.stop();
+  await two.stop();
+});
