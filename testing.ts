@@ -258,7 +258,8 @@ export class SimNet implements AsyncDisposable {
   }
 
   /**
-   * Sets how later connections to an address behave, and datagrams; the last call that fits counts.
+   * Sets how later connections to an address behave, how accepting goes there from now on, and datagrams; the last call that fits
+   * counts.
    *
    * @param to Which address.
    * @param options How.

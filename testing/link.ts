@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkRange, type Random, type Range } from "./random.ts";
+import { checkRange, checkWhole, type Random, type Range } from "./random.ts";
 
 /** What every {@linkcode Fault} says. */
 export interface FaultOccurrence {
@@ -175,9 +175,9 @@ function checkFault(fault: Fault): void {
   }
   const { chance = 1, times = Infinity } = fault;
   checkProbability("a fault's chance", chance);
-  checkRange("a fault's times", times, 0);
+  checkWhole("a fault's times", times, 0);
   if (fault.on !== "toServer" && fault.on !== "toClient") return;
-  checkRange("a fault's at", fault.at ?? 0, 0);
+  checkWhole("a fault's at", fault.at ?? 0, 0);
   checkRange("a fault's for", fault.for ?? 0, 0);
 }
 
@@ -217,10 +217,10 @@ export class Link {
     checkRange("latency", this.latency, 0);
     checkRange("connectLatency", this.connectLatency, 0);
     checkRange("bandwidth", this.bandwidth, 1);
-    checkRange("segmentSize", this.segmentSize, 1);
-    checkRange("readSize", this.readSize, 1);
-    checkRange("writeSize", this.writeSize, 1);
-    checkRange("window", this.window, 1);
+    checkWhole("segmentSize", this.segmentSize, 1);
+    checkWhole("readSize", this.readSize, 1);
+    checkWhole("writeSize", this.writeSize, 1);
+    checkWhole("window", this.window, 1);
     checkProbability("loss", this.loss);
     checkProbability("duplication", this.duplication);
     checkProbability("reordering", this.reordering);

@@ -4,7 +4,10 @@
  * @module
  */
 
-/** A number, or the two ends of what numbers are drawn from, both included; whole ones if both ends are whole. */
+/**
+ * A number, or the two ends of what numbers are drawn from, both included; whole ones if both ends are whole. Up to `Infinity` it is
+ * always that.
+ */
 export type Range = number | readonly [min: number, max: number];
 
 /**
@@ -22,6 +25,23 @@ export function checkRange(name: string, range: Range, least: number): void {
     `Cannot simulate a link: ${name} must be ${least} or more, or such a [min, max], got ${
       Deno.inspect(range)
     }`,
+  );
+}
+
+/**
+ * Checks a range of things that have no parts, such as bytes.
+ *
+ * @param name What it is called, for the error.
+ * @param range The range.
+ * @param least The least number it may hold.
+ * @throws {RangeError} If it holds smaller numbers or fractions, or its ends are in the wrong order.
+ */
+export function checkWhole(name: string, range: Range, least: number): void {
+  checkRange(name, range, least);
+  const ends = typeof range === "number" ? [range] : range;
+  if (ends.every((end) => Number.isInteger(end) || end === Infinity)) return;
+  throw new RangeError(
+    `Cannot simulate a link: ${name} must be whole, got ${Deno.inspect(range)}`,
   );
 }
 
@@ -54,7 +74,7 @@ export class Random {
   draw(range: Range): number {
     if (typeof range === "number") return range;
     const [min, max] = range;
-    if (min === max || max === Infinity) return min === max ? min : max;
+    if (min === max || max === Infinity) return max;
     return Number.isInteger(min) && Number.isInteger(max)
       ? min + Math.floor(this.next() * (max - min + 1))
       : min + this.next() * (max - min);

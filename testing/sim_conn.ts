@@ -294,6 +294,11 @@ export class ConnEnd implements SimConn {
     return { client, server };
   }
 
+  /** Whether it is part of a simulation. */
+  isOf(simulation: Simulation): boolean {
+    return this.#simulation === simulation;
+  }
+
   /** Whether it was closed. */
   get closed(): boolean {
     return this.#closed;

@@ -22,6 +22,8 @@ const DETOUR = 10;
 export interface DatagramRoute {
   /** How it gets there. */
   readonly link: Link;
+  /** Who sends it, as the receivers see it. */
+  readonly from: Deno.Addr;
   /** Who gets it, when it arrives. */
   readonly receivers: () => Iterable<Mailbox>;
 }
@@ -63,7 +65,7 @@ export class Mailbox implements SimDatagram {
   }
 
   async receive(buffer?: Uint8Array): Promise<[Uint8Array, Deno.Addr]> {
-    if (this.#closed) throw systemError("badResource");
+    if (this.#closed) throw systemError("socketClosed");
     return await operate<[Uint8Array, Deno.Addr]>(
       this.#simulation,
       (operation) => {
@@ -86,24 +88,27 @@ export class Mailbox implements SimDatagram {
   };
 
   send(data: Uint8Array, to: Deno.Addr): Promise<number> {
-    if (this.#closed) return Promise.reject(systemError("badResource"));
+    if (this.#closed) return Promise.reject(systemError("socketClosed"));
     if (data.length > MAX_DATAGRAM) {
       return Promise.reject(systemError("tooLong"));
     }
     const { clock, random } = this.#simulation;
-    const { link, receivers } = this.#route(to);
+    const { link, from, receivers } = this.#route(to);
     const copy = data.slice();
-    const travel = () => {
-      const detour = random.chance(link.reordering)
-        ? random.draw([0, DETOUR]) + random.draw(link.latency)
-        : 0;
-      const at = clock.time + random.draw(link.latency) + detour;
-      clock.schedule(at, () => {
-        for (const receiver of receivers()) receiver.#arrive(copy, this.addr);
-      });
+    const arrive = () => {
+      for (const receiver of receivers()) receiver.#arrive(copy, from);
     };
-    if (!random.chance(link.loss)) travel();
-    if (random.chance(link.duplication)) travel();
+    const travel = () => {
+      let at = clock.time + random.draw(link.latency);
+      if (random.chance(link.reordering)) {
+        at += random.draw([0, DETOUR]) + random.draw(link.latency);
+      }
+      clock.scheduleInOrder(at, arrive);
+    };
+    if (!random.chance(link.loss)) {
+      travel();
+      if (random.chance(link.duplication)) travel();
+    }
     return Promise.resolve(data.length);
   }
 

@@ -13,10 +13,9 @@ import { systemError } from "./system_error.ts";
 export class Backlog implements SimListener {
   readonly addr: Deno.Addr;
   readonly #simulation: Simulation;
-  readonly #link: () => Link;
   readonly #backlog: number;
   readonly #onClose: () => void;
-  readonly #waiting: ConnEnd[] = [];
+  readonly #waiting: { conn: ConnEnd; link: () => Link }[] = [];
   #accept: {
     resolve: (conn: ConnEnd) => void;
     reject: (error: unknown) => void;
@@ -28,20 +27,17 @@ export class Backlog implements SimListener {
    *
    * @param simulation What it is part of.
    * @param addr Its address.
-   * @param link How connections to it behave.
    * @param backlog The most connections that wait to be accepted.
    * @param onClose Called when it is closed.
    */
   constructor(
     simulation: Simulation,
     addr: Deno.Addr,
-    link: () => Link,
     backlog: number,
     onClose: () => void,
   ) {
     this.#simulation = simulation;
     this.addr = addr;
-    this.#link = link;
     this.#backlog = backlog;
     this.#onClose = onClose;
     simulation.open.add(this);
@@ -56,9 +52,9 @@ export class Backlog implements SimListener {
     return this.#waiting.length <= this.#backlog;
   }
 
-  /** A connection arrives. */
-  arrive(conn: ConnEnd): void {
-    this.#waiting.push(conn);
+  /** A connection arrives; how accepting it goes, its link says then. */
+  arrive(conn: ConnEnd, link: () => Link): void {
+    this.#waiting.push({ conn, link });
     this.#serve();
   }
 
@@ -74,11 +70,12 @@ export class Backlog implements SimListener {
   }
 
   readonly #serve = (): void => {
-    const conn = this.#waiting[0];
-    if (this.#accept === null || conn === undefined) return;
+    const next = this.#waiting[0];
+    if (this.#accept === null || next === undefined) return;
+    const { conn, link } = next;
     const { resolve, reject } = this.#accept;
     this.#accept = null;
-    const failure = this.#link().strike("accept", this.#simulation.random);
+    const failure = link().strike("accept", this.#simulation.random);
     if (failure !== undefined && failure !== "ECONNABORTED") {
       // The connection waits on.
       return reject(systemError(failure));
@@ -103,7 +100,7 @@ export class Backlog implements SimListener {
       clock.time,
       () => accept?.reject(systemError("listenerClosed")),
     );
-    for (const conn of this.#waiting.splice(0)) conn.reset();
+    for (const { conn } of this.#waiting.splice(0)) conn.reset();
   }
 
   /** A simulated listener never holds the process. */

@@ -56,6 +56,8 @@ class SimSocket extends ConnSocket {
 
 /** See the module's documentation. */
 export class SimNetwork extends SystemNetwork {
+  readonly #simulation: Simulation;
+
   /**
    * Makes a network.
    *
@@ -65,12 +67,17 @@ export class SimNetwork extends SystemNetwork {
    */
   constructor(simulation: Simulation, system: SimSystem, pool: BufferPool) {
     super(simulation.clock, system, pool);
+    this.#simulation = simulation;
   }
 
   override adopt(conn: Deno.Conn, listener: SocketListener): StreamSocket {
-    if (conn instanceof ConnEnd) return super.adopt(conn, listener);
+    if (conn instanceof ConnEnd && conn.isOf(this.#simulation)) {
+      return super.adopt(conn, listener);
+    }
     throw new TypeError(
-      `Cannot adopt ${Deno.inspect(conn)}: it is not a simulated connection`,
+      `Cannot adopt ${
+        Deno.inspect(conn)
+      }: it is not a connection of this simulation`,
     );
   }
 

@@ -29,6 +29,7 @@ export interface LinkTarget {
 
 /** The first port that is given to who asks for none, as on Linux. */
 const FIRST_PORT = 32_768;
+const LAST_PORT = 65_535;
 /** How many connections wait to be accepted, unless a listener says otherwise: Deno's default, and that of Rust for Unix sockets. */
 const BACKLOG = 511;
 const UNIX_BACKLOG = 1_024;
@@ -55,10 +56,19 @@ function complete(
 ): SocketAddress {
   if ("path" in target) return { transport: "unix", path: target.path };
   const { hostname = anyHost, port = 0 } = target;
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new RangeError(`Invalid port (out of range): ${port}`);
-  }
+  checkPort(port);
   return { transport: "tcp", hostname: bare(hostname), port };
+}
+
+function checkPort(port: number): void {
+  if (Number.isInteger(port) && port >= 0 && port <= LAST_PORT) return;
+  throw new RangeError(`Invalid port (out of range): ${port}`);
+}
+
+/** The address of this host, where one stands for all of them. */
+function thisHost(hostname: string): string {
+  if (hostname === "0.0.0.0") return "127.0.0.1";
+  return hostname === "::" ? "::1" : hostname;
 }
 
 /** A host name as the system sees it. */
@@ -103,7 +113,13 @@ export class SimSystem implements System {
 
   /** Sets how later connections behave. */
   setLink(target: LinkTarget, options: LinkOptions): void {
-    this.#links.unshift({ target, link: new Link(options) });
+    const { hostname, ...rest } = target;
+    this.#links.unshift({
+      target: hostname === undefined
+        ? rest
+        : { hostname: thisHost(bare(hostname)), ...rest },
+      link: new Link(options),
+    });
   }
 
   #linkTo(addr: Deno.Addr): Link {
@@ -115,8 +131,15 @@ export class SimSystem implements System {
     )!.link;
   }
 
-  #anyPort(): number {
-    return this.#nextPort++;
+  /** A port that nobody listens on; after the last one the first comes again. */
+  #anyPort(taken: readonly { addr: Deno.Addr }[] = []): number {
+    const ports = new Set(taken.map(({ addr }) => (addr as Deno.NetAddr).port));
+    for (let n = FIRST_PORT; n <= LAST_PORT; n++) {
+      const port = this.#nextPort++;
+      if (this.#nextPort > LAST_PORT) this.#nextPort = FIRST_PORT;
+      if (!ports.has(port)) return port;
+    }
+    throw systemError("noPorts");
   }
 
   /** How many attempts to connect did not settle yet. */
@@ -126,13 +149,11 @@ export class SimSystem implements System {
 
   readonly listen = (target: ListenTarget): Backlog => {
     const addr = complete(target, "0.0.0.0");
-    if ("port" in addr && addr.port === 0) addr.port = this.#anyPort();
     this.#claim(addr, this.#listeners);
     const { tcpBacklog = BACKLOG } = target as { tcpBacklog?: number };
     const listener = new Backlog(
       this.#simulation,
       addr,
-      () => this.#linkTo(addr),
       "path" in addr ? UNIX_BACKLOG : tcpBacklog,
       () => this.#listeners.splice(this.#listeners.indexOf(entry), 1),
     );
@@ -141,8 +162,15 @@ export class SimSystem implements System {
     return listener;
   };
 
-  /** Throws if somebody is where somebody else wants to be. */
-  #claim(addr: Deno.Addr, taken: readonly { addr: Deno.Addr }[]): void {
+  /** Chooses a port where none is asked for. Throws if somebody is where somebody else wants to be. */
+  #claim(
+    addr: SocketAddress | Deno.NetAddr,
+    taken: readonly { addr: Deno.Addr }[],
+  ): void {
+    if ("port" in addr && addr.port === 0) {
+      addr.port = this.#anyPort(taken);
+      return;
+    }
     const inUse = ({ addr: other }: { addr: Deno.Addr }) =>
       meets(addr, other) || meets(other, addr);
     if (taken.some(inUse)) throw systemError("inUse");
@@ -160,12 +188,8 @@ export class SimSystem implements System {
     } catch (error) {
       return Promise.reject(error);
     }
-    if ("port" in addr) {
-      // A host that means any of them means this one.
-      if (addr.hostname === "0.0.0.0") addr.hostname = "127.0.0.1";
-      if (addr.hostname === "::") addr.hostname = "::1";
-    }
-    const link = this.#linkTo(addr);
+    if ("port" in addr) addr.hostname = thisHost(addr.hostname);
+    const link = () => this.#linkTo(addr);
     const { signal } = target as { signal?: AbortSignal };
     const attempt = new Attempt(this.#simulation, addr, link, {
       listener: () => this.#listenerAt(addr),
@@ -198,16 +222,19 @@ export class SimSystem implements System {
   listenDatagram(
     options: { hostname?: string; port: number },
   ): Mailbox {
-    const { hostname = "127.0.0.1", port } = options;
+    const { hostname = "0.0.0.0", port } = options;
+    checkPort(port);
     const addr: Deno.NetAddr = {
       transport: "udp",
       hostname: bare(hostname),
-      port: port === 0 ? this.#anyPort() : port,
+      port,
     };
     const sockets = this.#datagrams;
     this.#claim(addr, sockets);
+    const from = { ...addr, hostname: thisHost(addr.hostname) };
     const route = (to: Deno.Addr): DatagramRoute => ({
       link: this.#linkTo(to),
+      from: { ...from, port: addr.port },
       receivers: () =>
         sockets.filter(({ addr: bound }) => meets(to, bound))
           .map(({ socket }) => socket),
@@ -231,6 +258,9 @@ class Attempt {
   readonly promise: Promise<ConnEnd>;
   readonly #simulation: Simulation;
   readonly #addr: SocketAddress;
+  /** How connections there behave now. */
+  readonly #linkNow: () => Link;
+  /** How this one does. */
   readonly #link: Link;
   readonly #surroundings: Surroundings;
   #operation!: {
@@ -242,12 +272,13 @@ class Attempt {
   constructor(
     simulation: Simulation,
     addr: SocketAddress,
-    link: Link,
+    link: () => Link,
     surroundings: Surroundings,
   ) {
     this.#simulation = simulation;
     this.#addr = addr;
-    this.#link = link;
+    this.#linkNow = link;
+    this.#link = link();
     this.#surroundings = surroundings;
     this.promise = operate(simulation, (operation) => {
       this.#operation = operation;
@@ -313,7 +344,7 @@ class Attempt {
       this.#link,
       this.#addresses(listener.addr),
     );
-    listener.arrive(server);
+    listener.arrive(server, this.#linkNow);
     const { clock } = this.#simulation;
     clock.schedule(clock.time + this.#travel(), () => {
       // Given up meanwhile: the kernel closes what nobody has.

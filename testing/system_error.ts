@@ -47,6 +47,13 @@ export const SYSTEM_ERRORS = {
       new Deno.errors.AddrInUse("Address already in use (os error 98)"),
       "EADDRINUSE",
     ),
+  noPorts: () =>
+    coded(
+      new Deno.errors.AddrNotAvailable(
+        "Cannot assign requested address (os error 99)",
+      ),
+      "EADDRNOTAVAIL",
+    ),
   reset: () =>
     coded(
       new Deno.errors.ConnectionReset(
@@ -66,6 +73,7 @@ export const SYSTEM_ERRORS = {
   interrupted: () =>
     coded(new Deno.errors.Interrupted("operation canceled"), "EINTR"),
   badResource: () => new Deno.errors.BadResource("Bad resource ID"),
+  socketClosed: () => new Deno.errors.BadResource("Socket has been closed"),
   listenerClosed: () => new Deno.errors.BadResource("Listener has been closed"),
   busy: () => new Deno.errors.Busy("Another accept task is ongoing"),
   busyUnix: () => new Deno.errors.Busy("Listener already in use"),

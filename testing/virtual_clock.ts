@@ -43,6 +43,11 @@ class Agenda {
     return this.#events[0];
   }
 
+  /** How many events there are. */
+  get length(): number {
+    return this.#events.length;
+  }
+
   add(event: Event): void {
     const events = this.#events;
     let child = events.push(event) - 1;
@@ -196,8 +201,14 @@ export class VirtualClock implements Clock {
       this.#budget = untouched ? MAX_BATCH : this.#random.draw([0, 8]);
     }
     if (this.#budget-- > 0) return run();
+    this.scheduleInOrder(this.#now, run);
+  }
+
+  /** As {@linkcode VirtualClock.schedule}, but those of the same time happen in the order of the calls, and before the others. */
+  scheduleInOrder(at: number, run: () => void): void {
+    if (at === Infinity) return;
     this.#add({
-      at: this.#now,
+      at: Math.max(at, this.#now),
       tie: -1 / ++this.#order,
       run,
       timer: false,
@@ -241,9 +252,12 @@ export class VirtualClock implements Clock {
       return;
     }
     const due = (this.#agenda.next?.at ?? Infinity) <= this.#now;
-    if (this.#deferred.length === 0) this.#deliver(MAX_BATCH);
-    else if (due && this.#waited++ < PATIENCE) this.#deliver(Infinity);
-    else this.#runDeferred();
+    if (this.#deferred.length === 0) {
+      this.#deliver(this.#random.draw([1, MAX_BATCH]));
+    } else if (due && this.#waited++ < PATIENCE) {
+      // All of them, but none that they bring about.
+      this.#deliver(this.#agenda.length);
+    } else this.#runDeferred();
     // Whether all is quiet shows in a turn of its own, after the promises' callbacks of this one.
     if (this.#pending || this.#quiet.length > 0) this.#arm();
   };
@@ -265,7 +279,7 @@ export class VirtualClock implements Clock {
     if (next === undefined) return;
     this.#now = Math.max(this.#now, next.at);
     const now = this.#now;
-    let left = most === Infinity ? most : this.#random.draw([1, most]);
+    let left = most;
     let event = this.#agenda.takeDue(now);
     while (event !== undefined) {
       if (event.timer) this.#timers.delete(event);
