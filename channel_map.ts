@@ -564,6 +564,7 @@ export class Selector {
   /** Has a channel looked at by the next sweep. */
   sweepLater(registration: Registration): void {
     if (registration.has(SWEEPING) || !registration.has(ACTIVE)) return;
+    if (registration.selector !== this) return;
     registration.set(SWEEPING);
     this.sweeps.push(registration);
   }

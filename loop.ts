@@ -558,7 +558,9 @@ function examineFailed(selector: Selector, registration: Registration): void {
       registration.failing = "over";
       registration.selector.examine(registration);
     });
-  } else if (registration.has(ACTIVE)) selector.except(registration);
+  } else if (registration.has(ACTIVE)) {
+    registration.selector.except(registration);
+  }
 }
 
 function startRead(registration: Registration): void {
@@ -607,6 +609,8 @@ function askable(
   direction: Direction,
 ): boolean {
   if (!registration.free(direction) || !registration.has(ACTIVE)) return false;
+  // What was asked before may have moved it to another map, which asks it itself.
+  if (registration.selector !== selector) return false;
   // After an end of file the write event of that pass still comes.
   return !registration.has(ENDING) || registration.endPass === selector.pass;
 }
@@ -757,6 +761,6 @@ function tellRejections(selector: Selector): void {
       running.current = null;
       running.flush();
     }
-    selector.examine(registration);
+    registration.selector.examine(registration);
   }
 }

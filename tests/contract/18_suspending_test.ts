@@ -726,3 +726,51 @@ Deno.test("18 suspending: a channel that handleError moves after a predicate fai
   await one.stop();
   await two.stop();
 });
+
+Deno.test("18 suspending: a channel that handleError moves after readable() failed is not asked for writing by the map it left", async () => {
+  const one = await serving();
+  const two = await serving();
+  const { channel } = connected(one, "a");
+  channel.wantsWrite = true;
+  let fails = true;
+  channel.readable = () => {
+    if (!fails) return true;
+    fails = false;
+    throw new Error("mine");
+  };
+  channel.onError = () => channel.addChannel(two.map);
+  channel.onWrite = () => {
+    channel.note("write");
+    channel.wantsWrite = false;
+  };
+  await settle();
+  assertEquals(one.take(), ["a write"]);
+  channel.abort();
+  await one.stop();
+  await two.stop();
+});
+
+Deno.test("18 suspending: a channel whose rejection is told by the map it left is examined by the other one", async () => {
+  const one = await serving();
+  const two = await serving();
+  const { channel, conn } = connected(one, "a");
+  const { promise, reject } = Promise.withResolvers<void>();
+  channel.onRead = () => {
+    channel.note(`read ${text(channel.recv())}`);
+    channel.onRead = () => channel.note(`read ${text(channel.recv())}`);
+    return promise;
+  };
+  channel.onError = () => channel.note("error");
+  conn.deliver("x");
+  await settle();
+  // Right after the rejection was noted, before a pass tells it.
+  promise.catch(() => channel.addChannel(two.map));
+  reject(new Error("mine"));
+  await settle();
+  conn.deliver("y");
+  await settle();
+  assertEquals(one.take(), ["a read x", "a error", "a read y"]);
+  channel.abort();
+  await one.stop();
+  await two.stop();
+});
