@@ -763,13 +763,17 @@ Deno.test("18 suspending: a channel whose rejection is told by the map it left i
   channel.onError = () => channel.note("error");
   conn.deliver("x");
   await settle();
-  // Right after the rejection was noted, before a pass tells it.
-  promise.catch(() => channel.addChannel(two.map));
+  await one.stop();
   reject(new Error("mine"));
   await settle();
-  conn.deliver("y");
+  channel.addChannel(two.map);
   await settle();
-  assertEquals(one.take(), ["a read x", "a error", "a read y"]);
+  await one.serve(); // tells it
+  for (const data of ["y", "z"]) {
+    conn.deliver(data);
+    await settle();
+  }
+  assertEquals(one.take(), ["a read x", "a error", "a read y", "a read z"]);
   channel.abort();
   await one.stop();
   await two.stop();
