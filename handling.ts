@@ -99,12 +99,15 @@ function settle(
   // Not the one that called the handler: the channel may have changed over.
   const { selector, socket } = registration;
   if (registration.unsettled === 0) socket?.reclaim();
-  if (registration.has(DEAD | ENDING)) selector.progressed = true;
+  if (registration.has(DEAD | ENDING)) {
+    selector.progressed = caller.progressed = true;
+  }
   // What handleError sent after the handler threw is no progress.
   const progress = outcome !== "threw" &&
     (direction === null || registration.has(direction.progress));
   if (progress) {
-    selector.progressed = true;
+    // Channels of the map it has left may have waited for it, too.
+    selector.progressed = caller.progressed = true;
     if (direction !== READ) registration.clear(READ.parked);
     if (direction !== WRITE) registration.clear(WRITE.parked);
   }

@@ -695,7 +695,9 @@ function each(
 
 /** Whether a channel may get an event in this pass. */
 function servable(selector: Selector, registration: Registration): boolean {
-  if (!registration.has(ACTIVE)) return false;
+  if (!registration.has(ACTIVE) || registration.selector !== selector) {
+    return false;
+  }
   if (registration.since < selector.pass) return true;
   selector.examine(registration);
   return false;

@@ -778,3 +778,47 @@ Deno.test("18 suspending: a channel whose rejection is told by the map it left i
   await one.stop();
   await two.stop();
 });
+
+Deno.test("18 suspending: what a handler does that moves its channel has the parked channels of the map it left tried again", async () => {
+  const one = await serving();
+  const two = await serving();
+  const mover = connected(one, "mover");
+  const parked = connected(one, "parked");
+  let filled = false;
+  parked.channel.wantsWrite = true;
+  parked.channel.onWrite = () => {
+    if (!filled) return;
+    parked.channel.wantsWrite = false;
+    parked.channel.say("filled");
+  };
+  mover.channel.onRead = () => {
+    mover.channel.addChannel(two.map);
+    mover.channel.recv();
+    filled = true;
+  };
+  await settle();
+  mover.conn.deliver("x");
+  await settle();
+  assertEquals(parked.conn.sent, "filled");
+  for (const { channel } of [mover, parked]) channel.abort();
+  await one.stop();
+  await two.stop();
+});
+
+Deno.test("18 suspending: a channel that fails after it has moved is closed by its new map (usePoll)", async () => {
+  const one = new World();
+  await one.serve({ usePoll: true });
+  const two = new World();
+  const { channel } = connected(one, "a");
+  channel.wantsWrite = true;
+  channel.onWrite = () => {
+    channel.addChannel(two.map);
+    throw new Error("mine");
+  };
+  channel.onError = () => channel.disconnect({ kind: "error" });
+  await one.serve({ usePoll: true });
+  assertEquals(one.take(), []);
+  await two.serve();
+  assertEquals(one.take(), ["a close error"]);
+  await one.stop();
+});
