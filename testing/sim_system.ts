@@ -97,8 +97,6 @@ export class SimSystem implements System {
   readonly #datagrams: { addr: Deno.NetAddr; socket: Mailbox }[] = [];
   readonly #links: { target: LinkTarget; link: Link }[] = [];
   #nextPort = FIRST_PORT;
-  /** Attempts to connect that are under way. */
-  #attempts = 0;
 
   /**
    * Makes a system on which nobody listens.
@@ -133,18 +131,14 @@ export class SimSystem implements System {
 
   /** A port that nobody listens on; after the last one the first comes again. */
   #anyPort(taken: readonly { addr: Deno.Addr }[] = []): number {
-    const ports = new Set(taken.map(({ addr }) => (addr as Deno.NetAddr).port));
+    const isTaken = (port: number) =>
+      taken.some(({ addr }) => (addr as Deno.NetAddr).port === port);
     for (let n = FIRST_PORT; n <= LAST_PORT; n++) {
       const port = this.#nextPort++;
       if (this.#nextPort > LAST_PORT) this.#nextPort = FIRST_PORT;
-      if (!ports.has(port)) return port;
+      if (!isTaken(port)) return port;
     }
     throw systemError("noPorts");
-  }
-
-  /** How many attempts to connect did not settle yet. */
-  get attempts(): number {
-    return this.#attempts;
   }
 
   readonly listen = (target: ListenTarget): Backlog => {
@@ -195,9 +189,6 @@ export class SimSystem implements System {
       listener: () => this.#listenerAt(addr),
       port: () => this.#anyPort(),
     });
-    this.#attempts++;
-    const settled = () => void this.#attempts--;
-    attempt.promise.then(settled, settled);
     if (signal === undefined || !("port" in addr)) {
       attempt.start();
       return attempt.promise;
