@@ -146,7 +146,6 @@ class Pipe {
    * `close()` half-closes first, so that, if all gets there, an end of file does, too.
    */
   reset(halfClose: boolean): void {
-    if (this.#reset) return;
     const { random } = this.#simulation;
     const { length } = this.#way;
     this.#way.length = random.draw([0, length]);
@@ -405,8 +404,6 @@ export class ConnEnd implements SimConn {
       } else if (error !== undefined) reject(error);
       else {
         const taken = this.#out.take(data);
-        // A fault may have come before the first byte.
-        if (this.#out.failure !== undefined && taken === 0) continue;
         if (taken === 0 && data.length > 0) return;
         resolve(taken);
       }
