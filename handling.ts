@@ -121,6 +121,7 @@ function settle(
     }
   }
   selector.examine(registration);
+  if (caller !== selector) caller.notify();
 }
 
 /** Hands an error to the channel; `ExitNow` goes to the caller of the loop. */

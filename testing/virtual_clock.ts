@@ -246,8 +246,9 @@ export class VirtualClock implements Clock {
     this.#armed = false;
     this.#looks = 0;
     this.turns++;
-    const busy = this.onTurn?.() ?? false;
-    if (!busy && !this.#pending) {
+    // What was found to do comes before time passes.
+    if (this.onTurn?.()) return this.#arm();
+    if (!this.#pending) {
       for (const resolve of this.#quiet.splice(0)) resolve();
       return;
     }

@@ -822,3 +822,32 @@ Deno.test("18 suspending: a channel that fails after it has moved is closed by i
   assertEquals(one.take(), ["a close error"]);
   await one.stop();
 });
+
+Deno.test("18 suspending: an async handler that has moved its channel wakes the map it left when it settles", async () => {
+  const one = await serving();
+  const two = await serving();
+  const mover = connected(one, "mover");
+  const parked = connected(one, "parked");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let filled = false;
+  parked.channel.wantsWrite = true;
+  parked.channel.onWrite = () => {
+    if (!filled) return;
+    parked.channel.wantsWrite = false;
+    parked.channel.say("filled");
+  };
+  mover.channel.onRead = () => {
+    mover.channel.addChannel(two.map);
+    mover.channel.recv();
+    return promise.then(() => void (filled = true));
+  };
+  await settle();
+  mover.conn.deliver("x");
+  await settle();
+  resolve();
+  await settle();
+  assertEquals(parked.conn.sent, "filled");
+  for (const { channel } of [mover, parked]) channel.abort();
+  await one.stop();
+  await two.stop();
+});
