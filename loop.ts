@@ -731,10 +731,21 @@ function serveWrite(selector: Selector, registration: Registration): void {
   run(selector, registration, WRITE, writeEvent);
 }
 
+/** Whether something has been received that may be delivered. */
+function canRead(registration: Registration): boolean {
+  const { socket } = registration;
+  return registration.free(READ) && socket!.waiting && !socket!.atEnd;
+}
+
 function serveExcept(selector: Selector, registration: Registration): void {
   if (!registration.has(EXCEPTIONAL) || registration.has(ENDING)) return;
   if (!servable(selector, registration)) return selector.putBack(registration);
+  const failed = registration.failing === "found";
+  // Its reader was parked, and has taken some since: the rest comes first.
+  const wanted = failed && canRead(registration) &&
+    wants(selector, registration, READ);
   registration.clear(EXCEPTIONAL);
+  if (wanted) return selector.reads.push(registration);
   run(selector, registration, null, exptEvent);
 }
 

@@ -478,3 +478,29 @@ Deno.test("7 end of file: handleEof comes though handleRead, sync or async, made
     await world.served;
   }
 });
+
+Deno.test("7 end of file: after a failed write, a reader that took nothing at first, and then something, is given all of it", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  const other = connected(world, "other");
+  let calls = 0;
+  channel.onRead = () => {
+    if (++calls > 1) channel.note(`read ${text(channel.recv(1))}`);
+  };
+  conn.onWrite = "wait";
+  await world.serve();
+  channel.say("x");
+  await settle();
+  // In the pass in which it takes nothing another channel makes progress.
+  conn.failWrite(broken());
+  conn.deliver("12");
+  other.conn.deliver("go");
+  await settle();
+  assertEquals(world.take(), [
+    "other read go",
+    "a read 1",
+    "a read 2",
+    "a close reset",
+  ]);
+  other.channel.abort();
+});
