@@ -260,8 +260,10 @@ export class Checker {
     if (!this.inHandler) this.#event++;
     this.note(() => `${seat.name} ${handler} done`);
     const state = directionOf(seat, handler);
-    const moved = outcome === "return" && made(turn);
-    if (moved || (state === null && handler !== "error")) this.#deeds++;
+    // Who throws is parked, but what was done before that counts for others.
+    const deed = made(turn);
+    const moved = outcome === "return" && deed;
+    if (deed || (state === null && handler !== "error")) this.#deeds++;
     if (state !== null && seat.end === end) {
       state.idleSince = moved ? Infinity : this.#event;
       if (moved) state.retries = 0;
