@@ -168,6 +168,8 @@ export class Checker {
       state.ahead = 0;
     }
     if (direction === "read" && !answer) seat.cameAs = 0;
+    // It may wait from now on: before it said yes it was nobody's turn.
+    if (answer && !state.answer) state.readySince = Infinity;
     state.answer = answer;
     state.askedAt = this.#event;
     this.#lastAsk = { seat, direction, answer, event: this.#event };
@@ -291,6 +293,9 @@ export class Checker {
     map = seat.map,
   ): void {
     this.note(() => `${seat.name} ${where} throws ${error}`);
+    // No answer is no yes: it is parked.
+    if (where === "readable") seat.read.answer = false;
+    if (where === "writable") seat.write.answer = false;
     if (error instanceof ExitNow) {
       this.#exits.add(error);
       this.#stopped.add(map);
