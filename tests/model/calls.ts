@@ -133,6 +133,8 @@ export function recv(
     return;
   }
   if (n === 0) return;
+  // After handleClose it is closed; a handler of an earlier socket may still run.
+  if (end.closes > 0 && !channel.closing) return;
   if (waiting > 0) {
     return checker.broke(10, `${name} ${how}(${n}) gave none of ${waiting}`);
   }
