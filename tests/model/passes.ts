@@ -30,8 +30,6 @@ const IDLE_PASSES = 12;
 
 /** Passes that a channel which is ready may have to wait: the one that runs and the next, and sweeps between. */
 const PATIENCE = 60;
-/** As {@linkcode PATIENCE}, where no sweep is needed. */
-const SHORT_PATIENCE = 8;
 
 /** Events in one program: the longest honest ones take a tenth. */
 const MOST_EVENTS = 50_000;
@@ -177,16 +175,10 @@ export class Passes {
     if (!this.ready(seat, direction) || state.servedIn === pass) {
       state.readySince = Infinity;
     } else if (state.readySince === Infinity) state.readySince = pass;
-    else {
-      // Who is not parked, and said yes when asked last, needs no sweep.
-      const said = seat.overrides !== "all" || state.answer;
-      const patience = said && state.idleSince === Infinity
-        ? SHORT_PATIENCE
-        : PATIENCE;
-      if (pass - state.readySince <= patience) return;
+    else if (pass - state.readySince > PATIENCE) {
       this.#checker.broke(
         4,
-        `${seat.name} not served (${direction}) for ${patience} passes`,
+        `${seat.name} not served (${direction}) for ${PATIENCE} passes`,
       );
     }
   }
