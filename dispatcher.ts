@@ -21,13 +21,7 @@ import {
   running,
   selectorOf,
 } from "./channel_map.ts";
-import {
-  CLOSE_SERVED,
-  DEAD,
-  END_SERVED,
-  READ,
-  WRITE,
-} from "./flags.ts";
+import { CLOSE_SERVED, DEAD, END_SERVED, READ, WRITE } from "./flags.ts";
 import {
   CLOSE_KINDS,
   type CloseKind,
