@@ -232,14 +232,15 @@ export function enter(checker: Checker, seat: Seat, map: ChannelMap): void {
   const { end } = seat;
   if (end?.over || (end === null && !seat.listening)) return;
   checker.note(() => `${seat.name} addChannel()`);
-  const anew = seat.suspended || map !== seat.map;
+  const back = seat.suspended && !checker.inHandlerOf(seat);
+  const anew = back || map !== seat.map;
   checker.call(() => seat.channel.addChannel(map));
   if (map !== seat.map) seat.read.servedIn = seat.write.servedIn = -1;
   seat.map = map;
   seat.read.readySince = seat.write.readySince = Infinity;
   seat.suspended = false;
   if (end !== null && end.due !== null) end.due.pass = checker.passOf(map);
-  // Where it is already, nothing happens.
+  // Where it is already, nothing happens; nor where its own handler takes it out and in again, which must not spin.
   if (anew) checker.stir(seat);
   else checker.deed();
 }

@@ -100,6 +100,11 @@ export class Checker {
     return this.#stack.length > 0;
   }
 
+  /** Whether the running handler is that of a channel. */
+  inHandlerOf(seat: Seat): boolean {
+    return this.#stack.at(-1)?.seat === seat;
+  }
+
   /** Says that a line is broken. The first one counts: the others may follow from it. */
   broke(line: number, what: string): void {
     this.note(() => `BROKEN (${line}) ${what}`);
