@@ -746,6 +746,8 @@ function serveExcept(selector: Selector, registration: Registration): void {
     wants(selector, registration, READ);
   registration.clear(EXCEPTIONAL);
   if (wanted) return selector.reads.push(registration);
+  // The end waits for it, and is looked at again then.
+  if (failed && registration.has(READ.held)) return;
   run(selector, registration, null, exptEvent);
 }
 

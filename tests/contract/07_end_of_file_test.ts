@@ -504,3 +504,30 @@ Deno.test("7 end of file: after a failed write, a reader that took nothing at fi
   ]);
   other.channel.abort();
 });
+
+Deno.test("7 end of file: after a failed write, an async reader that took nothing at first, and then something, is given all of it", async () => {
+  const world = new World();
+  const { channel, conn } = connected(world, "a");
+  const other = connected(world, "other");
+  let calls = 0;
+  const later = async () => {
+    await null;
+    channel.note(`read ${text(channel.recv(1))}`);
+  };
+  channel.onRead = () => ++calls === 1 ? undefined : later();
+  conn.onWrite = "wait";
+  await world.serve();
+  channel.say("x");
+  await settle();
+  conn.failWrite(broken());
+  conn.deliver("12");
+  other.conn.deliver("go");
+  await settle();
+  assertEquals(world.take(), [
+    "other read go",
+    "a read 1",
+    "a read 2",
+    "a close reset",
+  ]);
+  other.channel.abort();
+});
