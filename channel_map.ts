@@ -216,6 +216,8 @@ export class Registration implements SocketListener {
   failing: "no" | "found" | "reading" | "over" = "no";
   /** Called when the connection has ended, for whatever reason. */
   onEnd: (() => void) | null = null;
+  /** Called when bytes have left. */
+  onWritten: (() => void) | null = null;
 
   constructor(channel: Channel, selector: Selector) {
     this.channel = channel;
@@ -290,6 +292,7 @@ export class Registration implements SocketListener {
   writeReady(bytes: number): void {
     const { selector } = this;
     selector.counters.bytesWritten += bytes;
+    this.onWritten?.();
     this.#writeOrder = selector.nextOrder();
     // It made room, which predicates of other channels may look at.
     selector.askAgain = true;
@@ -341,6 +344,29 @@ export class Registration implements SocketListener {
   }
 
   // Told by the dispatcher.
+
+  /**
+   * Has the loop wait for something that is no handler, and so holds nothing; what it rejects with is told.
+   *
+   * @param promise What to wait for.
+   * @returns Ends the waiting, not the telling.
+   */
+  follow(promise: Promise<unknown>): () => void {
+    const { selector } = this;
+    let waiting = true;
+    selector.unsettled++;
+    const stop = () => {
+      if (!waiting) return;
+      waiting = false;
+      selector.unsettled--;
+      selector.notify();
+    };
+    promise.then(stop, (error) => {
+      stop();
+      selector.reject(this, error);
+    });
+    return stop;
+  }
 
   /** Whether one of the channel's own handlers is running, or has not settled. */
   get handling(): boolean {

@@ -8,6 +8,7 @@
  * @module
  */
 
+import type { Clock } from "./clock.ts";
 import {
   askReadable,
   askWritable,
@@ -72,11 +73,34 @@ type State =
   | "closing"
   | "closed";
 
-/** As `dispatcher.send(data)`, but takes everything and before the connection is there, too. For this library's own classes. */
-export let sendAll: (dispatcher: Dispatcher, data: Uint8Array) => number;
+/** What this library's own subclasses can do with a dispatcher, and nobody else. */
+export interface Friend {
+  /** As `dispatcher.send(data)`, but takes everything and before the connection is there, too. */
+  sendAll(dispatcher: Dispatcher, data: Uint8Array): number;
+  /** How many bytes were sent that did not go to the operating system yet. */
+  unsent(dispatcher: Dispatcher): number;
+  /** Says what waits to be sent, so that it counts as unsent in the reason of an end. */
+  setOutbox(dispatcher: Dispatcher, outbox: { readonly length: number }): void;
+  /** Whether the socket is neither closed nor its connection ended. */
+  open(dispatcher: Dispatcher): boolean;
+  /** The socket's registration, if it is to be served: open, in its map and not ended. */
+  current(dispatcher: Dispatcher): Registration | null;
+  /** Gives back the last bytes of a view that `recvView()` has lent in the running event. */
+  putBack(registration: Registration, bytes: number): void;
+  /** Drops received bytes that nobody has taken. */
+  drop(dispatcher: Dispatcher, bytes: number): void;
+  /** Has a function called whenever bytes have left. */
+  onWritten(dispatcher: Dispatcher, run: () => void): void;
+  /** Whether `shutdown("write")` was called. */
+  shutDown(dispatcher: Dispatcher): boolean;
+  /** Has the loop wait for a promise, until the returned function is called; what it rejects with goes to `handleError()`. */
+  follow(dispatcher: Dispatcher, promise: Promise<unknown>): () => void;
+  /** Of the map. */
+  clock(dispatcher: Dispatcher): Clock;
+}
 
-/** How many bytes were sent that did not go to the operating system yet. For this library's own classes. */
-export let unsentOf: (dispatcher: Dispatcher) => number;
+/** See {@linkcode Friend}. */
+export let friend: Friend;
 
 const SEND_BUFFER_SIZE = 262_144;
 const DEFAULT_IGNORED = new Set(["warning"]);
@@ -142,6 +166,7 @@ export class Dispatcher implements Disposable {
   #sendBufferSize = SEND_BUFFER_SIZE;
   #lingerTimeout = LINGER_TIMEOUT;
   #controller: AbortController | null = null;
+  #outbox: { readonly length: number } | null = null;
 
   /**
    * Types of messages that {@linkcode Dispatcher.logInfo} drops.
@@ -160,8 +185,28 @@ export class Dispatcher implements Disposable {
   static {
     const { readable, writable, handleRead, handleWrite } = this.prototype;
     declareOwn(readable, writable, handleRead, handleWrite);
-    sendAll = (dispatcher, data) => dispatcher.#sendAll(data);
-    unsentOf = (dispatcher) => dispatcher.#stream?.unsent ?? 0;
+    friend = {
+      sendAll: (dispatcher, data) => dispatcher.#sendAll(data),
+      unsent: (dispatcher) => dispatcher.#stream?.unsent ?? 0,
+      setOutbox: (dispatcher, outbox) => dispatcher.#outbox = outbox,
+      open(dispatcher) {
+        const registration = dispatcher.#registration;
+        return registration !== null && !registration.ended;
+      },
+      current: (dispatcher) =>
+        dispatcher.#continues(dispatcher.#registration)
+          ? dispatcher.#registration
+          : null,
+      putBack: (registration, bytes) =>
+        (registration.socket as StreamSocket).putBack(bytes),
+      drop: (dispatcher, bytes) => void dispatcher.#stream?.take(bytes),
+      onWritten: (dispatcher, run) =>
+        void (dispatcher.#registration!.onWritten = run),
+      shutDown: (dispatcher) => dispatcher.#stream?.shutDown ?? false,
+      follow: (dispatcher, promise) =>
+        dispatcher.#registration!.follow(promise),
+      clock: (dispatcher) => selectorOf(dispatcher.#map).clock,
+    };
     // Defaults that cost nothing per connection: own properties come into being when they are set, or a Set is asked for.
     this.prototype.debug = false;
     Object.defineProperty(this.prototype, "ignoreLogTypes", {
@@ -354,7 +399,7 @@ export class Dispatcher implements Disposable {
     const stream = this.#sending(data);
     if (stream === null) return 0;
     if (this.#state !== "connected" && !this.#peerEnded) return 0;
-    return this.#sent(stream.send(data));
+    return data.length > 0 ? this.#sent(stream.send(data)) : 0;
   }
 
   /** How many bytes {@linkcode Dispatcher.send} would take now. */
@@ -726,7 +771,8 @@ export class Dispatcher implements Disposable {
   handleCloseEvent(): void | Promise<void> {
     if (this.#reason === null) return this.handleClose();
     const { kind, error } = this.#reason;
-    const bytesUnsent = this.#stream?.unsent ?? 0;
+    const bytesUnsent = (this.#stream?.unsent ?? 0) +
+      (this.#outbox?.length ?? 0);
     this.#trace("close", bytesUnsent, kind);
     return this.handleClose(
       error === undefined
@@ -977,9 +1023,9 @@ export class Dispatcher implements Disposable {
       !this.#registration!.has(CLOSE_SERVED);
   }
 
-  /** Whether, after a handler, the same socket is still to be served in this pass. */
-  #continues(registration: Registration): boolean {
-    return this.#registration === registration && registration.served;
+  #continues(registration: Registration | null): boolean {
+    return registration !== null && this.#registration === registration &&
+      registration.served;
   }
 
   #handleRead(): void | Promise<void> {

@@ -5,7 +5,7 @@
  */
 
 import { declareOwn } from "./channel_map.ts";
-import { Dispatcher, sendAll, unsentOf } from "./dispatcher.ts";
+import { Dispatcher, friend } from "./dispatcher.ts";
 
 /**
  * A dispatcher for programs that send and forget: asyncore's `dispatcher_with_send`.
@@ -47,12 +47,12 @@ export class DispatcherWithSend extends Dispatcher {
    * @throws {TypeError} If `data` is no `Uint8Array`, there is no socket or it listens, or after `shutdown("write")`.
    */
   override send(data: Uint8Array): number {
-    return sendAll(this, data);
+    return friend.sendAll(this, data);
   }
 
   /** Whether the connection is not there yet, or bytes are queued. */
   override writable(): boolean {
-    return !this.connected || unsentOf(this) > 0;
+    return !this.connected || friend.unsent(this) > 0;
   }
 
   /** Nothing: the socket writes the queue by itself. */

@@ -40,6 +40,11 @@
  */
 
 export {
+  AsyncChat,
+  type AsyncChatOptions,
+  type CloseWhenDoneOptions,
+} from "./async_chat.ts";
+export {
   type Channel,
   ChannelMap,
   channelMap,
@@ -50,6 +55,7 @@ export { type Clock, type Timer } from "./clock.ts";
 export { Dispatcher, type DispatcherOptions } from "./dispatcher.ts";
 export { DispatcherWithSend } from "./dispatcher_with_send.ts";
 export { type CloseKind, type CloseReason, ExitNow } from "./errors.ts";
+export { type Terminator } from "./framing.ts";
 export {
   closeAll,
   type CloseAllOptions,
@@ -58,6 +64,11 @@ export {
   poll,
   type PollOptions,
 } from "./loop.ts";
+export {
+  type Producer,
+  type ProducerLike,
+  SimpleProducer,
+} from "./producers.ts";
 export type {
   Address,
   Family,

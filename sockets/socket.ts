@@ -121,6 +121,8 @@ export interface StreamSocket extends Socket {
    * can say when its user is done.
    */
   lend(n: number, forGood: boolean): Uint8Array<ArrayBuffer>;
+  /** Gives back the last bytes that were lent, while their view is good: they wait again. */
+  putBack(bytes: number): void;
   /** Copies what fits into the send buffer and returns how many bytes that was. */
   send(data: Uint8Array): number;
   /** As `send()`, but takes all of it, and before it is connected, too; nothing once a write has failed. */

@@ -227,6 +227,11 @@ export class ConnSocket implements StreamSocket, SendOwner {
     return view;
   }
 
+  putBack(bytes: number): void {
+    // Closing has dropped it.
+    if (this.#buffer !== null) this.#start -= bytes;
+  }
+
   reclaim(): void {
     if (this.#lent !== "until reclaim") return;
     this.#lent = "no";

@@ -1,7 +1,7 @@
 /**
  * The scenarios of conformance/ give the same traces on this module as on
- * CPython's asyncore, but for the differences that are named here, on the
- * system's network and on a simulated one. CPython's are recorded in
+ * CPython's asyncore and asynchat, but for the differences that are named here,
+ * on the system's network and on a simulated one. CPython's are recorded in
  * conformance/traces.json.
  *
  * @module
@@ -15,6 +15,7 @@ import { findPython, record, type Recording } from "./conformance/record.ts";
 import {
   type Action,
   type Difference,
+  FRAME_EVENTS,
   type Mode,
   MODES,
   type Scenario,
@@ -55,9 +56,27 @@ const DIFFERENCES: Readonly<Record<string, string>> = {
   "16": "sockets do not hold the process, the loop does",
   "17": "an accepted connection has an owner",
   "18": "delChannel() suspends, addChannel() resumes",
+  "asynchat": "one of those in ASYNCHAT",
   "closeAll": "closes all, then throws",
   "nested": "a map that is being served cannot be served again",
 };
+
+/**
+ * What the contract's list of differences names of asynchat, but for the kind of error a negative count gets, which has the same
+ * word in every trace.
+ */
+const ASYNCHAT: ReadonlySet<string> = new Set([
+  "the terminator defaults to null",
+  "text is accepted",
+  "no frame after close()",
+  "handleIncompleteFrame",
+  "maxFrameLength",
+  "pushing after closeWhenDone throws",
+  "closeWhenDone on an empty queue needs no write event",
+  "found_terminator by default logs",
+  "what collect_incoming_data fails on is gone, not the end of its frame",
+  "a producer that fails is dropped",
+]);
 
 /** The lines of each channel, peer or loop by themselves, whatever lies between. */
 function bySubject(trace: Trace): Record<string, string[]> {
@@ -153,7 +172,7 @@ function handlersOf(
   for (const { channel, event } of happenings) {
     // Without the number of a channel's second, third … instance.
     const { on = {} } = channels[channel.replace(/\d+$/, "")] ?? {};
-    if (event in on) folded.add(channel, event);
+    if (event in on && !FRAME_EVENTS.has(event)) folded.add(channel, event);
   }
   return folded.lines;
 }
@@ -178,6 +197,7 @@ Deno.test("SimNet.trace holds the handlers of a scenario's trace", async () => {
 });
 
 Deno.test("conformance: every difference names a line of the contract", () => {
+  const shown = new Set<string>();
   for (const { name, differs = {} } of SCENARIOS) {
     for (const { line } of Object.values(differs)) {
       const [numbers = "", gist] = line.split(": ");
@@ -185,14 +205,22 @@ Deno.test("conformance: every difference names a line of the contract", () => {
         assert(number in DIFFERENCES, `${name}: no line ${number}`);
       }
       assert(gist, `${name}: the line says nothing`);
+      if (numbers.includes("asynchat")) shown.add(gist);
     }
   }
+  // None but those on the list, and a scenario for each.
+  assertEquals(shown, ASYNCHAT);
 });
 
 /** The verbs of actions, those within other actions included. */
 function verbsOf(actions: readonly Action[]): string[] {
   return actions.flatMap(([verb, ...args]) => {
     if (verb === "at") return verbsOf([args.slice(1) as unknown as Action]);
+    if (verb === "pushProducer") {
+      const pieces = args[0] as (string | Action)[];
+      const actions = pieces.filter((piece) => typeof piece !== "string");
+      return [verb, ...verbsOf(actions)];
+    }
     if (verb !== "first") return [verb];
     return verbsOf((args as Action[][]).flat());
   });

@@ -9,6 +9,9 @@ import { visit } from "./syntax.ts";
  */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   "mod.ts": [
+    "async_chat.ts",
+    "framing.ts",
+    "producers.ts",
     "dispatcher_with_send.ts",
     "dispatcher.ts",
     "loop.ts",
@@ -17,13 +20,29 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "errors.ts",
     "sockets/socket.ts",
   ],
+  "async_chat.ts": [
+    "framing.ts",
+    "producers.ts",
+    "dispatcher.ts",
+    "channel_map.ts",
+    "clock.ts",
+    "errors.ts",
+  ],
+  "framing.ts": [],
+  "producers.ts": ["channel_map.ts"],
   "dispatcher_with_send.ts": [
     "dispatcher.ts",
     "channel_map.ts",
     "errors.ts",
     "sockets/",
   ],
-  "dispatcher.ts": ["channel_map.ts", "flags.ts", "errors.ts", "sockets/"],
+  "dispatcher.ts": [
+    "channel_map.ts",
+    "flags.ts",
+    "clock.ts",
+    "errors.ts",
+    "sockets/",
+  ],
   "loop.ts": [
     "handling.ts",
     "channel_map.ts",

@@ -5,10 +5,12 @@ import { visit } from "./syntax.ts";
 
 /** What the package exports: values. */
 const VALUES = [
+  "AsyncChat",
   "ChannelMap",
   "Dispatcher",
   "DispatcherWithSend",
   "ExitNow",
+  "SimpleProducer",
   "channelMap",
   "closeAll",
   "loop",
@@ -18,12 +20,14 @@ const VALUES = [
 /** What the package exports: types. */
 const TYPES = [
   "Address",
+  "AsyncChatOptions",
   "Channel",
   "ChannelMapOptions",
   "Clock",
   "CloseAllOptions",
   "CloseKind",
   "CloseReason",
+  "CloseWhenDoneOptions",
   "Counters",
   "DispatcherOptions",
   "Family",
@@ -31,10 +35,13 @@ const TYPES = [
   "LoopOptions",
   "Network",
   "PollOptions",
+  "Producer",
+  "ProducerLike",
   "Socket",
   "SocketAddress",
   "SocketListener",
   "StreamSocket",
+  "Terminator",
   "Timer",
 ];
 
@@ -118,6 +125,25 @@ const DISPATCHER = [
   "writable",
 ];
 
+/** What an AsyncChat has in addition. */
+const ASYNC_CHAT = [
+  "closeWhenDone",
+  "collectIncomingData",
+  "discardBuffers",
+  "foundTerminator",
+  "getTerminator",
+  "handleDrained",
+  "handleFrameTooLong",
+  "handleIncompleteFrame",
+  "highWaterMark",
+  "maxFrameLength",
+  "push",
+  "pushWithProducer",
+  "queuedBytes",
+  "setTerminator",
+  "takeIncoming",
+];
+
 /** Members that are symbols. */
 const DISPATCHER_SYMBOLS = [
   "Symbol(Deno.customInspect)",
@@ -185,6 +211,13 @@ Deno.test("Dispatcher has the members it is meant to, and leaves all other names
 Deno.test("DispatcherWithSend has the members of Dispatcher", () => {
   assertEquals(members(new mod.DispatcherWithSend()), {
     names: DISPATCHER,
+    symbols: DISPATCHER_SYMBOLS,
+  });
+});
+
+Deno.test("AsyncChat has the members it is meant to in addition", () => {
+  assertEquals(members(new mod.AsyncChat()), {
+    names: [...DISPATCHER, ...ASYNC_CHAT].sort(),
     symbols: DISPATCHER_SYMBOLS,
   });
 });

@@ -5,7 +5,14 @@
  * @module
  */
 
-import { type Dispatcher, ExitNow } from "../../mod.ts";
+import {
+  AsyncChat,
+  type Dispatcher,
+  ExitNow,
+  type Producer,
+  SimpleProducer,
+  type Terminator,
+} from "../../mod.ts";
 import { bytesOf, concat, isPatterned, patterned, quoted } from "./bytes.ts";
 import { type Address, HOST } from "./place.ts";
 import type { Action } from "./scenario.ts";
@@ -138,11 +145,7 @@ const DEEDS: Readonly<Record<string, Deed>> = {
     stage.trace(label, `got ${quoted(dispatcher.recv(size))}`);
   },
 
-  take(_, channel, [size]) {
-    const bytes = channel.dispatcher.recv(size);
-    channel.intact &&= isPatterned(bytes, channel.total);
-    channel.total += bytes.length;
-  },
+  take: (_, channel, [size]) => check(channel, channel.dispatcher.recv(size)),
 
   total(stage, { label, total, intact }) {
     stage.trace(label, `got ${total} bytes ${intact ? "intact" : "damaged"}`);
@@ -185,6 +188,40 @@ const DEEDS: Readonly<Record<string, Deed>> = {
     stage.trace(label, `sent ${dispatcher.send(bytesOf(text))}`);
   },
 
+  // Frames.
+
+  setTerminator: (_, channel, [terminator]) =>
+    chatOf(channel).setTerminator(encoded(terminator)),
+  setTerminatorAsIs: (_, channel, [terminator]) =>
+    chatOf(channel).setTerminator(terminator),
+
+  getTerminator(stage, channel) {
+    const terminator = chatOf(channel).getTerminator();
+    const shown = terminator instanceof Uint8Array
+      ? quoted(terminator)
+      : JSON.stringify(terminator);
+    stage.trace(channel.label, `terminator ${shown}`);
+  },
+
+  takeIncoming(stage, channel) {
+    const bytes = chatOf(channel).takeIncoming();
+    stage.trace(channel.label, `took ${quoted(bytes)}`);
+  },
+
+  checkIncoming: (_, channel) => check(channel, chatOf(channel).takeIncoming()),
+  handleRead: (_, { dispatcher }) => void dispatcher.handleRead(),
+
+  push: (_, channel, [data]) => chatOf(channel).push(content(data)),
+  pushAsIs: (_, channel, [value]) => chatOf(channel).push(value),
+  pushProducer: (stage, channel, [pieces]) =>
+    chatOf(channel).pushWithProducer(producer(stage, channel, pieces)),
+  pushSimpleProducer: (_, channel, [data, size]) =>
+    chatOf(channel).pushWithProducer(new SimpleProducer(content(data), size)),
+  pushBytesAsProducer: (_, channel, [text]) =>
+    chatOf(channel).pushWithProducer(bytesOf(text)),
+  closeWhenDone: (_, channel) => chatOf(channel).closeWhenDone(),
+  discardBuffers: (_, channel) => chatOf(channel).discardBuffers(),
+
   // The rest.
 
   log: (_, { dispatcher }, [message]) => dispatcher.log(message),
@@ -220,4 +257,48 @@ function relay(stage: Stage, from: Channel, to: Channel, size: number): void {
   const bytes = from.dispatcher.recv(size);
   if (bytes.length > 0) stage.trace(from.label, `got ${quoted(bytes)}`);
   to.buffer = concat(to.buffer, bytes);
+}
+
+/** The channel, which must be one with frames. */
+function chatOf({ dispatcher, label }: Channel): AsyncChat {
+  if (dispatcher instanceof AsyncChat) return dispatcher;
+  throw new TypeError(`Cannot act on "${label}": it is no async_chat`);
+}
+
+/** A text as bytes, a number or `null` as it is. */
+export function encoded(terminator: string | number | null): Terminator {
+  return typeof terminator === "string" ? bytesOf(terminator) : terminator;
+}
+
+/** The bytes of a text, or so many of the pattern. */
+function content(data: string | number): Uint8Array {
+  return typeof data === "number" ? patterned(data) : bytesOf(data);
+}
+
+/** Checks that what was received goes on with the pattern. */
+function check(channel: Channel, bytes: Uint8Array): void {
+  channel.intact &&= isPatterned(bytes, channel.total);
+  channel.total += bytes.length;
+}
+
+/** Makes the pieces of a scenario; where one is an action, that is carried out first. */
+function producer(
+  stage: Stage,
+  channel: Channel,
+  pieces: readonly (string | Action)[],
+): Producer {
+  const rest = [...pieces];
+  return {
+    more() {
+      for (
+        let piece = rest.shift();
+        piece !== undefined;
+        piece = rest.shift()
+      ) {
+        if (typeof piece === "string") return bytesOf(piece);
+        act(stage, channel, [piece]);
+      }
+      return bytesOf("");
+    },
+  };
 }

@@ -1,9 +1,9 @@
-"""Runs the conformance scenarios on CPython's own asyncore and prints their traces as JSON.
+"""Runs the conformance scenarios on CPython's own asyncore and asynchat and prints their traces as JSON.
 
     python3 driver.py [--only TEXT]
 
 scenarios.json says what happens; README.md says what its words mean; driver.ts does the same on the module of this
-repository. Needs Python 3.11 or older: 3.12 removed asyncore.
+repository. Needs Python 3.11 or older: 3.12 removed both.
 
 A trace is a list of lines, "who what". It holds no time, no address and no number of passes: a line in REPEATABLE is
 dropped while its channel has only had such lines, this one among them, since the last line of another kind. So a handler
@@ -27,6 +27,7 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
+    import asynchat
     import asyncore
 
 HERE = pathlib.Path(__file__).parent
@@ -36,6 +37,7 @@ QUIET_PASSES = 3  # a scenario has settled after so many passes without a new li
 MAX_PASSES = 400  # and does not settle if that has not happened by then
 REPEATABLE = {"read", "write", "accept", "log warning: unhandled read event", "log warning: unhandled write event"}
 HANDLERS = ("connect", "read", "write", "accept", "close", "expt")
+BASES = {"with_send": asyncore.dispatcher_with_send, "async_chat": asynchat.async_chat}
 PATTERN = bytes(range(251))  # a prime length, so that a shifted, lost or doubled piece shows
 
 
@@ -54,6 +56,7 @@ def describe(error):
         (BrokenPipeError, "reset"),
         (FileNotFoundError, "not found"),
         (BlockingIOError, "would block"),
+        (ValueError, "out of range"),
     ):
         if isinstance(error, kind):
             return words
@@ -66,6 +69,16 @@ def quoted(data):
 
 def patterned(size):
     return PATTERN * (size // len(PATTERN)) + PATTERN[: size % len(PATTERN)]
+
+
+def encoded(value):
+    """A text as bytes, a number or None as it is."""
+    return value.encode("ascii") if isinstance(value, str) else value
+
+
+def content(data):
+    """The bytes of a text, or so many of the pattern."""
+    return patterned(data) if isinstance(data, int) else data.encode("ascii")
 
 
 class Fence:
@@ -183,6 +196,12 @@ class World:
                 if quiet == QUIET_PASSES:
                     return
             raise SystemExit(f"{self.scenario['name']}: does not settle: {self.lines[-6:]}")
+
+    def loop_trickle(self, peer, text, size):
+        for at in range(0, len(text), size):
+            self.peer_send(peer, text[at : at + size])
+            self.fence.pass_through()
+            self.loop_settle()
 
     def loop_run(self, count=None):
         with self.caught():
@@ -319,7 +338,7 @@ class World:
         while label in self.channels:
             number += 1
             label = f"{name}{number}"
-        base = asyncore.dispatcher_with_send if spec.get("type") == "with_send" else asyncore.dispatcher
+        base = BASES.get(spec.get("type"), asyncore.dispatcher)
         members = self.members(spec, base)
         channel_class = type(label, (base,), members)
         channel_class.label = label
@@ -333,6 +352,8 @@ class World:
         if sock is not None:
             self.sockets.append(sock)
         channel.__init__(sock, self.map)
+        if "terminator" in spec:
+            channel.set_terminator(encoded(spec["terminator"]))
         return channel
 
     def members(self, spec, base):
@@ -359,6 +380,11 @@ class World:
                 world.act(channel, handlers["accepted"], (sock,))
 
             members["handle_accepted"] = handle_accepted
+
+        if base is asynchat.async_chat:
+            members["collect_incoming_data"] = self.collector(handlers.get("collect"))
+        if "found" in handlers:
+            members["found_terminator"] = handler("found", handlers["found"])
 
         if "error" in handlers:
 
@@ -401,6 +427,17 @@ class World:
         if spec.get("logsAll"):
             members["ignore_log_types"] = frozenset()
         return members
+
+    def collector(self, actions):
+        """What collects for a channel: here one has to be defined."""
+
+        def collect_incoming_data(channel, data):
+            if actions is not None:
+                self.trace(channel.label, "collect " + quoted(data))
+                self.act(channel, actions, ())
+            channel._collect_incoming_data(data)
+
+        return collect_incoming_data
 
     def predicate(self, rule):
         if isinstance(rule, bool):
@@ -477,7 +514,9 @@ class World:
         self.trace(channel.label, "got " + quoted(data))
 
     def do_take(self, channel, size):
-        data = channel.recv(size)
+        self.check(channel, channel.recv(size))
+
+    def check(self, channel, data):
         start = channel.total % len(PATTERN)
         channel.intact = channel.intact and patterned(start + len(data))[start:] == data
         channel.total += len(data)
@@ -518,6 +557,51 @@ class World:
     def do_sendCounted(self, channel, text):
         self.trace(channel.label, f"sent {channel.send(text.encode('ascii'))}")
 
+    # -- asynchat
+
+    def do_setTerminator(self, channel, terminator):
+        channel.set_terminator(encoded(terminator))
+
+    def do_setTerminatorAsIs(self, channel, terminator):
+        channel.set_terminator(terminator)
+
+    def do_getTerminator(self, channel):
+        terminator = channel.get_terminator()
+        shown = quoted(terminator) if isinstance(terminator, bytes) else json.dumps(terminator)
+        self.trace(channel.label, "terminator " + shown)
+
+    def do_takeIncoming(self, channel):
+        self.trace(channel.label, "took " + quoted(channel._get_data()))
+
+    def do_checkIncoming(self, channel):
+        self.check(channel, channel._get_data())
+
+    def do_handleRead(self, channel):
+        channel.handle_read()
+
+    def do_push(self, channel, data):
+        channel.push(content(data))
+
+    def do_pushAsIs(self, channel, value):
+        channel.push(value)
+
+    def do_pushProducer(self, channel, pieces):
+        channel.push_with_producer(Producer(self, channel, pieces))
+
+    def do_pushSimpleProducer(self, channel, data, size):
+        channel.push_with_producer(asynchat.simple_producer(content(data), size))
+
+    def do_pushBytesAsProducer(self, channel, text):
+        channel.push_with_producer(text.encode("ascii"))
+
+    def do_closeWhenDone(self, channel):
+        channel.close_when_done()
+
+    def do_discardBuffers(self, channel):
+        channel.discard_buffers()
+
+    # -- the rest
+
     def do_close(self, channel):
         channel.close()
 
@@ -551,6 +635,23 @@ class World:
     def do_poll(self, channel):
         self.one_pass()
         self.trace(channel.label, "has polled")
+
+
+class Producer:
+    """Makes the pieces of a scenario; where one is an action, that is carried out first."""
+
+    def __init__(self, world, channel, pieces):
+        self.world = world
+        self.channel = channel
+        self.pieces = list(pieces)
+
+    def more(self):
+        while self.pieces:
+            piece = self.pieces.pop(0)
+            if isinstance(piece, str):
+                return piece.encode("ascii")
+            self.world.act(self.channel, [piece], ())
+        return b""
 
 
 def main():

@@ -11,6 +11,7 @@
  */
 
 import {
+  AsyncChat,
   type ChannelMap,
   closeAll,
   Dispatcher,
@@ -21,11 +22,18 @@ import {
 } from "../../mod.ts";
 import { act, Boom, type Channel, type Stage } from "./actions.ts";
 import { bytesOf, isPatterned, patterned } from "./bytes.ts";
+import {
+  closeMethod,
+  frameMethods,
+  logMethods,
+  setUpFrames,
+} from "./methods.ts";
 import { Peers } from "./peers.ts";
 import { type Address, type Place, SystemPlace } from "./place.ts";
 import {
   type Action,
   type ChannelSpec,
+  FRAME_EVENTS,
   type Mode,
   type Scenario,
   SCENARIOS,
@@ -41,52 +49,8 @@ const QUIET_PASSES = 8;
 /** And does not settle if that has not happened by then. */
 const MAX_PASSES = 400;
 
-/** What `call` prints. */
-function printed(call: () => void): string {
-  const { log, error } = console;
-  let text = "";
-  console.log = console.error = (line: string) => text += line;
-  try {
-    call();
-  } finally {
-    console.log = log;
-    console.error = error;
-  }
-  return text;
-}
-
-/** Methods that put what is logged into the trace. */
-function logMethods(
-  Base: typeof Dispatcher,
-  trace: (what: string) => void,
-): Record<string, unknown> {
-  return {
-    log(this: Dispatcher, message: string) {
-      trace(`log ${printed(() => Base.prototype.log.call(this, message))}`);
-    },
-    logInfo(this: Dispatcher, message: string, type?: string) {
-      const text = printed(() =>
-        Base.prototype.logInfo.call(this, message, type)
-      );
-      // Of an error only that it is one: its text names code.
-      if (text.startsWith("error: ")) trace("log error");
-      else if (text !== "") trace(`log ${text}`);
-    },
-  };
-}
-
-/** A `close()` that fails after it has done its work. */
-function closeMethod(
-  Base: typeof Dispatcher,
-  message: string,
-): Record<string, unknown> {
-  return {
-    close(this: Dispatcher) {
-      Base.prototype.close.call(this);
-      throw new Boom(message);
-    },
-  };
-}
+/** What a channel is made of; a dispatcher, unless the scenario says more. */
+const BASES = { with_send: DispatcherWithSend, async_chat: AsyncChat };
 
 /** One run of one scenario. */
 class World implements Stage {
@@ -183,6 +147,7 @@ class World implements Stage {
     if (error instanceof Deno.errors.BrokenPipe) return "reset";
     if (error instanceof Deno.errors.NotFound) return "not found";
     if (error instanceof Deno.errors.WouldBlock) return "would block";
+    if (error instanceof RangeError) return "out of range";
     if (error instanceof AggregateError) {
       return error.errors.map((each) => this.#describe(each)).join(", ");
     }
@@ -201,7 +166,7 @@ class World implements Stage {
     if (action[0] === "pair") {
       // The channel adopts the near end of a new connection; its far end is the peer.
       const [, peer, family] = action as [string, string, string?];
-      this.newChannel(subject, await this.#peers.connectPair(peer, family));
+      this.newChannel(subject, await this.#connectPair(peer, family));
       return;
     }
     try {
@@ -211,12 +176,27 @@ class World implements Stage {
     }
   }
 
+  /** A connection whose far end is the peer. */
+  #connectPair(peer: string, family?: string): Promise<Deno.Conn> {
+    const { steps } = this.#scenario;
+    const resets = steps.some(([name, verb]) =>
+      name === peer && verb === "reset"
+    );
+    return resets && family === undefined
+      ? this.#peers.breakablePair(peer)
+      : this.#peers.connectPair(peer, family);
+  }
+
   async #loopStep([verb, ...args]: Action): Promise<void> {
     switch (verb) {
       case "pass":
         return await this.#caught(() => this.#passes(Number(args[0] ?? 1)));
       case "settle":
         return await this.#caught(() => this.#settle());
+      case "trickle":
+        return await this.#caught(() =>
+          this.#trickle(args[0] as string, args[1] as string, Number(args[2]))
+        );
       case "run":
         return await this.#caught(() =>
           this.#run(args[0] as number | undefined)
@@ -284,6 +264,14 @@ class World implements Stage {
     this.#late.signal.throwIfAborted();
   }
 
+  async #trickle(peer: string, text: string, size: number): Promise<void> {
+    for (let at = 0; at < text.length; at += size) {
+      await this.#peers.send(peer, bytesOf(text.slice(at, at + size)));
+      await this.#place.arrival();
+      await this.#settle();
+    }
+  }
+
   async #run(count = Infinity): Promise<void> {
     await loop({
       timeout: 50,
@@ -314,7 +302,8 @@ class World implements Stage {
       settled = true;
     };
     done.then(settle, settle);
-    while (!settled) await this.onePass();
+    // A pass over an empty map does not let the event loop have a turn.
+    while (!settled && this.#map.size > 0) await this.onePass();
   }
 
   async #drain(name: string, size: number): Promise<void> {
@@ -363,7 +352,7 @@ class World implements Stage {
     }
     let label = name;
     for (let i = 2; this.#channels.has(label); i++) label = `${name}${i}`;
-    const Base = spec.type === "with_send" ? DispatcherWithSend : Dispatcher;
+    const Base = spec.type === undefined ? Dispatcher : BASES[spec.type];
     const Class = this.#classOf(Base, label, spec);
     const channel: Channel = {
       label,
@@ -376,6 +365,9 @@ class World implements Stage {
     this.#channels.set(label, channel);
     this.#labels.set(channel.dispatcher, label);
     this.#place.name(channel.dispatcher, label);
+    if (channel.dispatcher instanceof AsyncChat) {
+      setUpFrames(channel.dispatcher, spec);
+    }
     return channel;
   }
 
@@ -389,6 +381,10 @@ class World implements Stage {
     const methods = {
       ...logMethods(Base, (what) => this.trace(label, what)),
       ...this.#handlers(label, spec.on ?? {}),
+      ...frameMethods(spec.on ?? {}, (what, actions) => {
+        this.trace(label, what);
+        act(this, this.channel(label), actions);
+      }),
       ...this.#predicates(label, spec),
       ...spec.closeRaises && closeMethod(Base, spec.closeRaises),
     };
@@ -407,6 +403,7 @@ class World implements Stage {
   ): Record<string, unknown> {
     const methods: Record<string, unknown> = {};
     for (const [event, actions] of Object.entries(on)) {
+      if (FRAME_EVENTS.has(event)) continue;
       const play = (what: string, conn?: Deno.Conn) => {
         this.trace(label, what);
         act(this, this.channel(label), actions, conn);

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Breaker } from "../net.ts";
 import { bytesOf, concat, quoted } from "./bytes.ts";
 import { type Address, HOST, type Place } from "./place.ts";
 import type { Action } from "./scenario.ts";
@@ -35,6 +36,8 @@ export class Peers {
   readonly #addressOf: (target: string) => Address;
   readonly #conns = new Map<string, Deno.Conn>();
   readonly #listeners = new Map<string, Deno.Listener>();
+  /** Those that will reset their connection. */
+  readonly #breakers = new Map<string, Breaker>();
 
   /**
    * @param place Where they are.
@@ -56,6 +59,7 @@ export class Peers {
     for (const each of [...this.#conns.values(), ...this.#listeners.values()]) {
       each[Symbol.dispose]();
     }
+    for (const each of this.#breakers.values()) each.reset();
   }
 
   /** The address of a peer that listens. */
@@ -73,9 +77,18 @@ export class Peers {
     return near;
   }
 
+  /** As `connectPair()`, with a peer that can do nothing but send and reset the connection. */
+  async breakablePair(name: string): Promise<Deno.Conn> {
+    const [near, far] = await this.#place.breakablePair();
+    this.#breakers.set(name, far);
+    return near;
+  }
+
   /** Sends all of it. */
   async send(name: string, bytes: Uint8Array): Promise<void> {
-    await writeAll(this.#conn(name), bytes);
+    const breaker = this.#breakers.get(name);
+    if (breaker === undefined) await writeAll(this.#conn(name), bytes);
+    else await breaker.write(bytes);
   }
 
   /** Receives so many bytes and has each piece checked. */
@@ -112,8 +125,8 @@ export class Peers {
         return await this.send(name, bytesOf(args[0] as string));
       case "shutdown":
         return await this.#conn(name).closeWrite();
-      // Closing with unread input makes the kernel send a reset; that there is some, driver.py checks.
       case "reset":
+        return await this.#reset(name);
       case "close":
         this.#conn(name).close();
         this.#conns.delete(name);
@@ -139,6 +152,15 @@ export class Peers {
       ? { transport: "unix", path: `${this.#place.folder}/${name}.sock` }
       : { transport: "tcp", hostname: HOST, port: 0 };
     this.#listeners.set(name, this.#place.listen(address));
+  }
+
+  async #reset(name: string): Promise<void> {
+    const breaker = this.#breakers.get(name);
+    this.#breakers.delete(name);
+    if (breaker !== undefined) return await breaker.reset();
+    // On a Unix socket it takes no more than unread input; that there is some, driver.py checks.
+    this.#conn(name).close();
+    this.#conns.delete(name);
   }
 
   async #gone(name: string): Promise<void> {

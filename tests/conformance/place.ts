@@ -6,6 +6,7 @@
 
 import { ChannelMap } from "../../mod.ts";
 import type { SimNet } from "../../testing.ts";
+import { breakablePair, type Breaker } from "../net.ts";
 
 /** The host that everything is on. */
 export const HOST = "127.0.0.1";
@@ -27,6 +28,8 @@ export interface Place {
   connect(address: Address): Promise<Deno.Conn>;
   /** Listens, as `Deno.listen` does; port 0 is any. */
   listen(address: Address): Deno.Listener;
+  /** Makes a TCP connection whose far end can break it: Deno closes with an end of file first, whatever was not read. */
+  breakablePair(): Promise<[near: Deno.Conn, far: Breaker]>;
   /** Waits until what was sent before has arrived. */
   arrival(): Promise<void>;
   /** Ends it. */
@@ -78,6 +81,10 @@ export class SystemPlace implements Place {
     return "path" in address
       ? Deno.listen({ transport: "unix", path: address.path })
       : Deno.listen({ ...address, transport: "tcp" });
+  }
+
+  breakablePair(): Promise<[Deno.Conn, Breaker]> {
+    return breakablePair();
   }
 
   /** A byte goes through the kernel and back: what was sent before it has arrived after it. */
@@ -133,6 +140,17 @@ export class SimPlace implements Place {
 
   listen(address: Address): Deno.Listener {
     return this.#net.listen(address as Parameters<SimNet["listen"]>[0]);
+  }
+
+  async breakablePair(): Promise<[Deno.Conn, Breaker]> {
+    using listener = this.#net.listen({ hostname: HOST, port: 0 });
+    const far = await this.#net.connect(listener.addr as Deno.NetAddr);
+    const near = await listener.accept();
+    return [near, {
+      // Short: all of it is taken.
+      write: async (data) => void await far.write(data),
+      reset: () => Promise.resolve(far.reset()),
+    }];
   }
 
   /** A timer's turn comes when nothing else can happen at the time. */

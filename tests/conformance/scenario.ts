@@ -29,14 +29,24 @@ export interface Difference {
 /** A verb and its arguments. */
 export type Action = readonly [verb: string, ...args: unknown[]];
 
+/** Of a channel's handlers those that no event of a socket leads to, but what an `async_chat` finds in what it reads. */
+export const FRAME_EVENTS: ReadonlySet<string> = new Set([
+  "collect",
+  "found",
+  "incomplete",
+  "tooLong",
+]);
+
 /** One channel of a scenario. */
 export interface ChannelSpec {
-  readonly type?: "with_send";
+  readonly type?: "with_send" | "async_chat";
   readonly readable?: boolean | string;
   readonly writable?: boolean | string;
   readonly buffer?: string;
   readonly logsAll?: boolean;
   readonly closeRaises?: string;
+  readonly terminator?: string | number | null;
+  readonly maxFrameLength?: number;
   readonly on?: Readonly<Record<string, readonly Action[]>>;
 }
 
