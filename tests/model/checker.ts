@@ -331,7 +331,7 @@ export class Checker {
   }
 
   /** Nothing may come between what was thrown and its `handleError` or its message. */
-  #told(what: string, seat: Seat): void {
+  #told(what: string, seat: Seat, anywhere = false): void {
     if (this.#thrown !== null) {
       this.broke(11, `${what} before ${this.#thrown.seat.name} handleError`);
       this.#thrown = null;
@@ -340,7 +340,10 @@ export class Checker {
       this.broke(11, `${what} before ${this.#unlogged.error} was logged`);
       this.#unlogged = null;
     }
-    if (this.#stopped.has(seat.map)) this.broke(11, `${what} after ExitNow`);
+    const stopped = anywhere
+      ? this.#maps.every((map) => this.#stopped.has(map))
+      : this.#stopped.has(seat.map);
+    if (stopped) this.broke(11, `${what} after ExitNow`);
   }
 
   /** `handleError` is told of something. */
@@ -360,8 +363,9 @@ export class Checker {
       }
       return;
     }
-    this.#told(`${seat.name} handleError`, seat);
     const at = seat.owed.indexOf(error);
+    // What a promise rejected with is told by the map that the channel was in then.
+    this.#told(`${seat.name} handleError`, seat, at >= 0);
     if (at >= 0) return void seat.owed.splice(at, 1);
     if (
       end === null || end.connected || end.over || end.failure !== undefined
