@@ -246,8 +246,9 @@ export class AsyncChat extends Dispatcher {
   /**
    * A piece of a frame has arrived. Keeps a copy for {@linkcode AsyncChat.takeIncoming}.
    *
-   * @param data The bytes, never none: a view, good until this returns or, in the rest of the running event, its promise settles.
-   * In which pieces a frame comes depends on the network.
+   * @param data The bytes, never none: a view, good as long as that of {@linkcode Dispatcher.recvView} in the running event. In which
+   * pieces a frame comes depends on the network.
+   * @throws {TypeError} If an override returns a promise, to `handleError()`.
    */
   collectIncomingData(data: Uint8Array): void {
     const length = this.#incomingLength + data.length;
@@ -332,11 +333,12 @@ export class AsyncChat extends Dispatcher {
 
   /** Cuts what has arrived into frames. */
   override handleRead(): void | Promise<void> {
+    // Ported programs call it without a read event.
+    if (friend.current(this) === null) return;
     let view: Uint8Array;
     try {
       view = this.recvView(WHOLE_BUFFER);
     } catch (error) {
-      // It was called without a read event, as ported programs do.
       if (error instanceof Deno.errors.WouldBlock) return;
       throw error;
     }

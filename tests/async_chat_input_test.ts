@@ -10,12 +10,13 @@ import fc from "fast-check";
 import {
   AsyncChat,
   type AsyncChatOptions,
+  Dispatcher,
   ExitNow,
   loop,
   poll,
   type Terminator,
 } from "../mod.ts";
-import type { LinkOptions } from "../testing.ts";
+import { type LinkOptions, SimNet } from "../testing.ts";
 import { noise } from "./net.ts";
 import { bytes, FakeConn, settle, text, World } from "./fakes.ts";
 import {
@@ -1645,4 +1646,38 @@ Deno.test("A read of thousands of frames costs one read event", async () => {
   assertEquals(frames, 100_000);
   // The receive buffer grows with what is there.
   assertLess(net.map.counters.reads, 15);
+});
+
+Deno.test("handleRead() of a suspended channel, called by hand, leaves everything where it is", async () => {
+  await using net = new SimNet({ seed: 1 });
+  class Chat extends AsyncChat {
+    readonly frames: string[] = [];
+    override foundTerminator() {
+      this.frames.push(new TextDecoder().decode(this.takeIncoming()));
+    }
+  }
+  let chat: Chat | undefined;
+  class Server extends Dispatcher {
+    override handleAccepted(conn: Deno.Conn) {
+      chat = new Chat(conn, { map: net.map });
+      chat.setTerminator("\n");
+      chat.readable = () => chat!.frames.length === 0;
+    }
+  }
+  const server = new Server(null, { map: net.map });
+  server.createSocket();
+  server.bind({ port: 7 });
+  server.listen();
+  const conn = await net.connect({ port: 7 });
+  await conn.write(new TextEncoder().encode("a\n"));
+  await net.run();
+  await conn.write(new TextEncoder().encode("b\n"));
+  await net.run();
+  chat!.readable = () => true;
+  chat!.delChannel();
+  chat!.handleRead();
+  assertEquals(chat!.frames, ["a"]);
+  chat!.addChannel();
+  await net.run();
+  assertEquals(chat!.frames, ["a", "b"]);
 });
