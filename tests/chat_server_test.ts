@@ -1,89 +1,54 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { ChatServer } from "../examples/chat_server.ts";
-import { forSeeds, type LinkOptions, SimNet } from "../testing.ts";
 import {
-  assertRefuses,
-  assertUnharmed,
-  example,
-  portOf,
+  forSeeds,
+  type LinkOptions,
+  type SimConn,
+  SimNet,
+} from "../testing.ts";
+import { bytes, text } from "./net.ts";
+import {
+  assertFails,
+  assertGood,
   python,
   runPython,
+  Server,
   simulate,
-  writeAll,
+  Talk,
 } from "./servers.ts";
 import { run } from "./subprocess.ts";
 import { toolTest } from "./tools.ts";
 
 const ADDR = { hostname: "10.0.0.1", port: 7 };
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** A guest in a simulation. */
-class Visitor implements Disposable {
-  readonly #conn: Deno.Conn & { reset(): void };
-  #unread = new Uint8Array(0);
-
-  private constructor(conn: Deno.Conn & { reset(): void }) {
-    this.#conn = conn;
-  }
-
+class Visitor extends Talk<SimConn> {
   /** Comes in, and says the name if there is one. */
   static async in(net: SimNet, name?: string): Promise<Visitor> {
     const visitor = new Visitor(await net.connect(ADDR));
-    assertEquals(await visitor.hear(), "* Welcome! What is your name?");
+    await visitor.hears("* Welcome! What is your name?");
     if (name !== undefined) {
       await visitor.say(name);
-      assertEquals(await visitor.hear(), `* ${name} is here`);
+      await visitor.hears(`* ${name} is here`);
     }
     return visitor;
   }
 
   async say(...lines: string[]): Promise<void> {
-    for (const line of lines) await this.write(`${line}\n`);
+    for (const line of lines) await this.send(bytes(`${line}\n`));
   }
 
-  write(text: string): Promise<void> {
-    return writeAll(this.#conn, encoder.encode(text));
-  }
-
-  /** The next line; an empty one is the end. */
-  async hear(): Promise<string> {
-    for (;;) {
-      const end = this.#unread.indexOf(10);
-      if (end >= 0) {
-        const line = decoder.decode(this.#unread.subarray(0, end));
-        this.#unread = this.#unread.slice(end + 1);
-        return line;
-      }
-      const buffer = new Uint8Array(1000);
-      const n = await this.#conn.read(buffer);
-      if (n === null) return "";
-      this.#unread = new Uint8Array([
-        ...this.#unread,
-        ...buffer.subarray(0, n),
-      ]);
-    }
+  hear(): Promise<string> {
+    return this.line("\n");
   }
 
   async hears(...lines: string[]): Promise<void> {
     for (const line of lines) assertEquals(await this.hear(), line);
   }
 
-  /** Says no more. */
-  end(): Promise<void> {
-    return this.#conn.closeWrite();
-  }
-
-  reset(): void {
-    this.#conn.reset();
-  }
-
-  [Symbol.dispose](): void {
-    try {
-      this.#conn.close();
-    } catch {
-      // It was reset.
-    }
+  /** Hears nothing more. */
+  async hearsEnd(): Promise<void> {
+    assertEquals(text(await this.rest()), "");
   }
 }
 
@@ -147,7 +112,7 @@ Deno.test("chat_server does what it is told", async () => {
     );
     await ann.hears("* Bob waves", "* Bob is Robert now");
     await bob.say("/quit Good night", "nobody hears this");
-    await bob.hears("");
+    await bob.hearsEnd();
     await ann.hears("* Robert leaves: Good night");
     await ann.say("/nick Robert", "/nick robert", "/who");
     await ann.hears(
@@ -180,7 +145,7 @@ Deno.test("chat_server lets nobody in without a name of their own", async () => 
     // Who has no name is not missed.
     using nameless = await Visitor.in(net);
     await nameless.say("/quit");
-    await nameless.hears("");
+    await nameless.hearsEnd();
     await ann.say("/who");
     await ann.hears("* Än-n_1 is here", "* Here: Ann, Än-n_1");
   });
@@ -200,9 +165,10 @@ Deno.test("chat_server hears the last line though its end is missing, and answer
   await meet({}, async (net) => {
     using ann = await Visitor.in(net, "Ann");
     using bob = await Visitor.in(net, "Bob");
-    await bob.write("/who\nbye");
-    await bob.end();
-    await bob.hears("* Here: Ann, Bob", "Bob: bye", "");
+    await bob.send("/who\nbye");
+    await bob.conn.closeWrite();
+    await bob.hears("* Here: Ann, Bob", "Bob: bye");
+    await bob.hearsEnd();
     await ann.hears("* Bob is here", "Bob: bye", "* Bob leaves");
   });
 });
@@ -211,9 +177,9 @@ Deno.test("chat_server notices when a guest is gone, in mid-line, too", async ()
   await meet({}, async (net) => {
     using ann = await Visitor.in(net, "Ann");
     const bob = await Visitor.in(net, "Bob");
-    await bob.write("I was about to");
+    await bob.send("I was about to");
     await net.sleep(1);
-    bob.reset();
+    bob.conn.reset();
     await ann.hears("* Bob is here", "* Bob is gone");
     await ann.say("/who");
     await ann.hears("* Here: Ann");
@@ -244,7 +210,7 @@ Deno.test("chat_server serves others while one sends a byte a second", async () 
     await ann.hears("* Bob is here");
     const slow = (async () => {
       for (const char of "one by one\n") {
-        await bob.write(char);
+        await bob.send(char);
         await net.sleep(1_000);
       }
     })();
@@ -261,7 +227,7 @@ Deno.test("chat_server serves others while one sends a byte a second", async () 
 Deno.test("chat_server keeps little for a guest who does not read, tells how much was lost, and lets no one wait", async () => {
   const LINES = 1000;
   const WINDOW = 10_000;
-  const text = (i: number) => `${i} ${"x".repeat(1000)}`;
+  const message = (i: number) => `${i} ${"x".repeat(1000)}`;
   await meet({ window: WINDOW }, async (net, server) => {
     using ann = await Visitor.in(net, "Ann");
     using deaf = await Visitor.in(net, "Deaf");
@@ -271,22 +237,22 @@ Deno.test("chat_server keeps little for a guest who does not read, tells how muc
     ) as unknown as { queuedBytes: number }[];
     let most = 0;
     for (let i = 0; i < LINES; i++) {
-      await ann.say(text(i));
-      await ann.hears(`Ann: ${text(i)}`);
+      await ann.say(message(i));
+      await ann.hears(`Ann: ${message(i)}`);
       most = Math.max(most, guest!.queuedBytes);
     }
     assert(most > 65_536 && most < 65_536 + 1100, `${most}`);
 
     // Reads a little: there is room, but what was lost is to be told first.
     let kept = 0;
-    for (; kept < 20; kept++) await deaf.hears(`Ann: ${text(kept)}`);
+    for (; kept < 20; kept++) await deaf.hears(`Ann: ${message(kept)}`);
     await ann.say("lost, too");
     await ann.hears("Ann: lost, too");
     assert(guest!.queuedBytes < 50_000, `${guest!.queuedBytes}`);
 
     // Reads on: what was kept, the notice, and what is said from then on.
     let line = await deaf.hear();
-    for (; line === `Ann: ${text(kept)}`; kept++) line = await deaf.hear();
+    for (; line === `Ann: ${message(kept)}`; kept++) line = await deaf.hear();
     assertEquals(
       line,
       `* Messages lost, since you did not read: ${LINES + 1 - kept}`,
@@ -322,7 +288,7 @@ Deno.test("chat_server lets a guest go who leaves without reading", async () => 
         await ann.say("x".repeat(1000));
         await ann.hears(`Ann: ${"x".repeat(1000)}`);
       }
-      if (how === "end") await deaf.end();
+      if (how === "end") await deaf.conn.closeWrite();
       else await deaf.say(how);
       await net.sleep(5_000);
       assertEquals(net.map.size, 3);
@@ -351,9 +317,8 @@ Deno.test("chat_server: guests hear the same in the same order, on any network",
       await net.sleep(60_000);
       await visitor.say(...Array.from("abcdefgh"));
       await net.sleep(60_000);
-      await visitor.end();
-      const heard: string[] = [];
-      for (let line; (line = await visitor.hear()) !== "";) heard.push(line);
+      await visitor.conn.closeWrite();
+      const heard = text(await visitor.rest()).split("\n");
       return heard.filter((line) => /^\w: \w$/.test(line));
     };
     const guests = Promise.allSettled(["A", "B", "C", "D"].map(guest));
@@ -372,24 +337,22 @@ Deno.test("chat_server: guests hear the same in the same order, on any network",
 // Clients that somebody else wrote.
 
 toolTest("chat_server lets people talk by nc", ["nc"], async () => {
-  await using server = example("chat_server.ts");
-  const port = await portOf(server);
+  await using server = await Server.start("chat_server.ts");
   const { code, stdout } = await run(
     "nc",
-    ["-N", "127.0.0.1", `${port}`],
-    encoder.encode("Ann\n/who\nhello\n/me waves\n/quit"),
+    ["-N", "127.0.0.1", `${server.port}`],
+    bytes("Ann\n/who\nhello\n/me waves\n/quit"),
   );
   assertEquals(code, 0);
   assertEquals(
-    decoder.decode(stdout),
+    text(stdout),
     "* Welcome! What is your name?\n* Ann is here\n* Here: Ann\nAnn: hello\n* Ann waves\n",
   );
-  await assertUnharmed(server);
+  await server.stop();
 });
 
 toolTest("chat_server serves 100 guests", ["python3"], async () => {
-  await using server = example("chat_server.ts");
-  const port = await portOf(server);
+  await using server = await Server.start("chat_server.ts");
   await runPython(
     `
 guests = []
@@ -409,17 +372,16 @@ for each in guests[1:]:
 gone = sorted(line(guests[0]) for i in range(99))
 assert gone == sorted(b"* guest%d is gone\\n" % i for i in range(1, 100))
 `,
-    port,
+    server.port,
   );
-  await assertUnharmed(server);
+  await server.stop();
 });
 
 toolTest(
   "chat_server bears guests who mean no good, and serves the others",
   ["python3"],
   async () => {
-    await using server = example("chat_server.ts");
-    const port = await portOf(server);
+    await using server = await Server.start("chat_server.ts");
     await runPython(
       `
 def enter(name):
@@ -469,9 +431,9 @@ while ears.readline() != b"* rude is gone\\n":
     pass
 served()
 `,
-      port,
+      server.port,
     );
-    await assertUnharmed(server);
+    await server.stop();
   },
 );
 
@@ -482,8 +444,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
       "python3",
     ],
     async () => {
-      await using server = example("chat_server.ts");
-      const port = await portOf(server);
+      await using server = await Server.start("chat_server.ts");
       await using guest = python(
         `
 conn = connect()
@@ -494,13 +455,12 @@ print("ready", flush=True)
 rest = conn.makefile("rb").read()
 assert rest == b"Ann: hello\\n", rest
 `,
-        port,
+        server.port,
       );
       assertEquals(await guest.line(), "ready");
       server.kill(signal);
       for (const process of [guest, server]) {
-        const { code, stderr } = await process.end();
-        assertEquals([code, stderr], [0, ""]);
+        assertGood(await process.end());
       }
     },
   );
@@ -508,7 +468,7 @@ assert rest == b"Ann: hello\\n", rest
 
 Deno.test("chat_server fails with one line when its arguments are wrong", async () => {
   for (const args of [["--port", "x"], ["--port", "70000"], ["7"]]) {
-    await assertRefuses(
+    await assertFails(
       "chat_server.ts",
       args,
       /^Cannot start the chat server: ./,

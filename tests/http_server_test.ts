@@ -1,8 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { FilePieces } from "../examples/http/file_pieces.ts";
 import { HttpServer } from "../examples/http_server.ts";
-import { type LinkOptions, SimNet } from "../testing.ts";
-import { ExampleServer, sendUntilFull, Talk } from "./example_server.ts";
+import { type LinkOptions, type SimConn, SimNet } from "../testing.ts";
 import {
   ANSWERED,
   CONDITIONS,
@@ -25,13 +24,20 @@ import {
   turns,
   until,
 } from "./net.ts";
-import { run, Subprocess } from "./subprocess.ts";
+import {
+  assertFails,
+  assertGood,
+  assertSameBytes,
+  sendUntilFull,
+  Server,
+  simulateClients,
+  type Talk,
+} from "./servers.ts";
+import { run } from "./subprocess.ts";
 import { hasTool, toolTest } from "./tools.ts";
+import { SIZES } from "./traced_chat.ts";
 
 const ADDR = { hostname: "10.0.0.1", port: 80 };
-
-/** How the bytes may arrive: as they were sent, one by one, and in sizes 2 to 9. */
-const SIZES = [Infinity, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 const BIG = 1_000_000;
 
@@ -103,7 +109,7 @@ async function response(talk: Talk, method = "GET"): Promise<Response> {
 interface Simulated {
   readonly net: SimNet;
   /** A client; it is closed at the end. */
-  connect(): Promise<Talk>;
+  connect(): Promise<Talk<SimConn>>;
 }
 
 /** Runs clients against a server in simulation, until nothing happens any more. */
@@ -113,14 +119,8 @@ async function simulate(
   clients: (simulated: Simulated) => Promise<void>,
 ): Promise<void> {
   await using net = new SimNet({ seed: 1, link });
-  const server = new HttpServer(ADDR, folder, { map: net.map });
-  using talks = new DisposableStack();
-  const connect = async () => talks.use(new Talk(await net.connect(ADDR)));
-  const done = clients({ net, connect })
-    .finally(() => talks.dispose());
-  await Promise.all([done, net.run()]);
-  // Every client is gone, the server is still there.
-  assertEquals([...net.map], [server]);
+  new HttpServer(ADDR, folder, { map: net.map });
+  await simulateClients(net, ADDR, (connect) => clients({ net, connect }));
 }
 
 Deno.test("HttpServer refuses what is no request, however it arrives", async (t) => {
@@ -255,7 +255,7 @@ Deno.test("HttpServer answers requests that come at once in their order, also af
         ...[hello("Range: bytes=1-2"), get(name), hello()],
       ];
       await talk.send(session.join(""));
-      await (talk.conn as Deno.TcpConn).closeWrite();
+      await talk.conn.closeWrite();
       const expected = name === "/empty.txt" ? bytes("") : big;
       for (const said of session) {
         const { status, body } = await response(talk);
@@ -350,9 +350,7 @@ Deno.test("HttpServer closes the file when its client goes away in the middle, o
         const talk = await connect();
         await talk.send(get("/big.bin").repeat(3));
         assertEquals(await talk.line(), "HTTP/1.1 200 OK");
-        const conn = talk.conn as Awaited<ReturnType<typeof net.connect>>;
-        if (ending === "close") conn.close();
-        else if (ending === "reset") conn.reset();
+        if (ending !== "server") talk.conn[ending]();
         else [...net.map].at(-1)!.close();
       },
     );
@@ -463,12 +461,6 @@ Deno.test("HttpServer stops reading from a client that does not read its answers
   });
 });
 
-/** Not `assertEquals`, which would print megabytes. */
-function assertSameBytes(actual: Uint8Array, expected: Uint8Array): void {
-  assertEquals(actual.length, expected.length);
-  assert(actual.every((byte, i) => byte === expected[i]), "other bytes");
-}
-
 Deno.test("FilePieces ends when it is ended while it reads", async () => {
   using folder = site();
   for (let i = 0; i < 100; i++) {
@@ -484,17 +476,19 @@ Deno.test("FilePieces ends when it is ended while it reads", async () => {
 
 // The program.
 
-function start(folder: string, ...args: string[]): Promise<ExampleServer> {
-  const permissions = [`--allow-read=${folder}`];
-  return ExampleServer.start("http_server.ts", permissions, folder, ...args);
+const PERMISSIONS = (folder: string) => [`--allow-read=${folder}`];
+
+function start(folder: string, ...args: string[]): Promise<Server> {
+  const permissions = PERMISSIONS(folder);
+  return Server.start("http_server.ts", [folder, ...args], { permissions });
 }
 
 /** Runs curl, and returns what it got. */
 async function curl(...args: string[]): Promise<string> {
   const common = ["--silent", "--show-error", "--noproxy", "*"];
-  const { code, stdout, stderr } = await run("curl", [...common, ...args]);
-  assertEquals([code, stderr], [0, ""]);
-  return new TextDecoder("latin1").decode(stdout);
+  const ending = await run("curl", [...common, ...args]);
+  assertGood(ending);
+  return new TextDecoder("latin1").decode(ending.stdout);
 }
 
 toolTest("http_server answers curl", ["curl"], async (t) => {
@@ -713,7 +707,7 @@ Deno.test("http_server stops reading from clients that do not read, has one file
 
 /** Waits until the server has a file open so many times: while it reads, it may be once more. */
 async function untilOpen(
-  server: ExampleServer,
+  server: Server,
   path: string,
   times: number,
 ): Promise<void> {
@@ -754,7 +748,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     const stopped = server.stop(signal);
     assertEquals((await idle.rest()).length, 0);
     // The server waits for the ends of its clients.
-    await (idle.conn as Deno.TcpConn).closeWrite();
+    await idle.conn.closeWrite();
     await stopped;
     // The port is free again.
     const args = ["--port", `${server.port}`];
@@ -772,13 +766,11 @@ Deno.test("http_server fails with one line when its arguments are wrong", async 
       ...[[path, "--port", "x"], [path, "--port", "70000"], [path, "--tls"]],
     ]
   ) {
-    const { href } = new URL("../examples/http_server.ts", import.meta.url);
-    await using process = new Subprocess(Deno.execPath(), [
-      ...["run", "--no-prompt", "--allow-net", `--allow-read=${path}`, href],
-      ...args,
-    ]);
-    const { code, stdout, stderr } = await process.end();
-    assertMatch(stderr, /^Cannot start the web server: [^\n]+\n$/);
-    assertEquals([code, text(stdout)], [2, ""]);
+    await assertFails(
+      "http_server.ts",
+      args,
+      /^Cannot start the web server: [^\n]+\n$/,
+      { permissions: PERMISSIONS(path) },
+    );
   }
 });

@@ -4,25 +4,23 @@ import {
   type RedisServerOptions,
 } from "../examples/redis_server.ts";
 import { Session } from "../examples/redis/session.ts";
-import { forSeeds, SimNet } from "../testing.ts";
+import { forSeeds, type SimConn, SimNet } from "../testing.ts";
 import { RAW_REPLIES, REPLIES } from "./redis_replies.ts";
 import {
+  assertFails,
   assertGood,
-  assertRefuses,
-  assertUnharmed,
+  connect,
   deadPort,
-  example,
   fromLatin1,
   latin1,
-  portOf,
-  readUntil,
   runPython,
+  Server,
   simulate,
-  talk,
-  writeAll,
+  Talk,
 } from "./servers.ts";
 import { type Ending, run, Subprocess } from "./subprocess.ts";
 import { toolTest } from "./tools.ts";
+import { SIZES } from "./traced_chat.ts";
 
 const ADDR = { hostname: "10.0.0.1", port: 6379 };
 
@@ -50,16 +48,16 @@ function serverIn(net: SimNet, options: RedisServerOptions = {}): RedisServer {
 /** What a client does in a simulation. */
 async function connected<T>(
   net: SimNet,
-  act: (conn: Deno.Conn) => Promise<T>,
+  act: (talk: Talk<SimConn>) => Promise<T>,
 ): Promise<T> {
-  using conn = await net.connect(ADDR);
-  return await act(conn);
+  using talk = new Talk(await net.connect(ADDR));
+  return await act(talk);
 }
 
 /** Sends a command and reads its reply, which is a line. */
-async function ask(conn: Deno.Conn, ...args: string[]): Promise<string> {
-  await writeAll(conn, command(...args));
-  return await readUntil(conn, (text) => text.endsWith("\r\n"));
+async function ask(talk: Talk, ...args: string[]): Promise<string> {
+  await talk.send(command(...args));
+  return await talk.until((text) => text.endsWith("\r\n"));
 }
 
 /** The only client's session. */
@@ -86,7 +84,7 @@ Deno.test("redis_server replies as Redis does, to commands and to lines", async 
       for (const segmentSize of [Infinity, 1]) {
         await using net = new SimNet({ seed: 1, link: { segmentSize } });
         serverIn(net);
-        const client = net.connect(ADDR).then((conn) => talk(conn, commands));
+        const client = connected(net, (talk) => talk.sendLast(commands));
         assertEquals(await simulate(net, client), [replies]);
       }
     }
@@ -95,10 +93,10 @@ Deno.test("redis_server replies as Redis does, to commands and to lines", async 
 
 Deno.test("redis_server replies as Redis does, to whatever bytes", async () => {
   for (const [bytes, reply] of RAW_REPLIES) {
-    for (const segmentSize of [Infinity, 1, 2, 3, 4, 5, 6, 7, 8, 9]) {
+    for (const segmentSize of SIZES) {
       await using net = new SimNet({ seed: 1, link: { segmentSize } });
       serverIn(net);
-      const client = net.connect(ADDR).then((conn) => talk(conn, bytes));
+      const client = connected(net, (talk) => talk.sendLast(bytes));
       assertEquals(await simulate(net, client), [reply], bytes);
     }
   }
@@ -128,7 +126,7 @@ Deno.test("redis_server: replies depend on the bytes only, never on how they arr
       readSize: [1, 3000],
       writeSize: [1, 3000],
     });
-    const client = net.connect(ADDR).then((conn) => talk(conn, commands));
+    const client = connected(net, (talk) => talk.sendLast(commands));
     const [replies] = await simulate(net, client);
     assert(replies === expected, "other replies");
   }, { seed: 1, runs: 50 });
@@ -159,9 +157,10 @@ toolTest(
     await using redis = await startRedis(port);
     if (redis === null) return;
     const ask = async (bytes: string) => {
-      const connect = () => Deno.connect({ hostname: "127.0.0.1", port });
-      assertEquals(await talk(await connect(), "FLUSHALL\n"), "+OK\r\n");
-      return await talk(await connect(), bytes);
+      using first = new Talk(await connect(port));
+      assertEquals(await first.sendLast("FLUSHALL\n"), "+OK\r\n");
+      using talk = new Talk(await connect(port));
+      return await talk.sendLast(bytes);
     };
     for (const rows of REPLIES) {
       const replies = rows.map(([, reply]) =>
@@ -182,9 +181,9 @@ Deno.test("redis_server hangs up on a browser", async () => {
   for (
     const request of ["POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n"]
   ) {
-    const client = connected(net, async (conn) => {
-      await writeAll(conn, `${request}\r\nSET a 1\r\n`);
-      return await readUntil(conn, () => false).catch(() => "");
+    const client = connected(net, async (talk) => {
+      await talk.send(`${request}\r\nSET a 1\r\n`);
+      return await talk.until(() => false).catch(() => "");
     });
     await simulate(net, client);
   }
@@ -194,10 +193,10 @@ Deno.test("redis_server hangs up on a browser", async () => {
 Deno.test("redis_server: keys expire when their time has come, and not before", async () => {
   await using net = new SimNet({ seed: 1 });
   const server = serverIn(net);
-  const client = connected(net, async (conn) => {
+  const client = connected(net, async (talk) => {
     const replies: string[] = [];
     const note = async (...args: string[]) =>
-      void replies.push((await ask(conn, ...args)).trimEnd());
+      void replies.push((await ask(talk, ...args)).trimEnd());
     await note("SET", "a", "1", "EX", "10");
     await note("SET", "b", "1", "PX", "10001");
     await net.sleep(9_499);
@@ -238,9 +237,9 @@ Deno.test("redis_server does not keep keys that have expired and that nobody ask
   await using net = new SimNet({ seed: 1 });
   const server = serverIn(net);
   let most = 0;
-  const client = connected(net, async (conn) => {
+  const client = connected(net, async (talk) => {
     for (let i = 0; i < 1000; i++) {
-      assertEquals(await ask(conn, "SET", `${i}`, "", "PX", "10"), "+OK\r\n");
+      assertEquals(await ask(talk, "SET", `${i}`, "", "PX", "10"), "+OK\r\n");
       most = Math.max(most, server.store.size);
       await net.sleep(1);
     }
@@ -254,19 +253,19 @@ Deno.test("redis_server passes messages on, to channels and to patterns", async 
   const server = serverIn(net);
   const message = command("message", "news.a", "hello");
   const pattern = command("pmessage", "news.*", "news.a", "hello");
-  const subscriber = connected(net, async (conn) => {
-    await writeAll(conn, command("SUBSCRIBE", "news.a"));
-    await writeAll(conn, command("PSUBSCRIBE", "news.*"));
-    const heard = await readUntil(conn, (text) => text.endsWith(pattern));
+  const subscriber = connected(net, async (talk) => {
+    await talk.send(command("SUBSCRIBE", "news.a"));
+    await talk.send(command("PSUBSCRIBE", "news.*"));
+    const heard = await talk.until((text) => text.endsWith(pattern));
     assert(heard.endsWith(`:2\r\n${message}${pattern}`), heard);
   });
-  const publisher = connected(net, async (conn) => {
+  const publisher = connected(net, async (talk) => {
     while (server.pubSub.patterns.size === 0) await net.sleep(1);
-    assertEquals(await ask(conn, "PUBLISH", "news.a", "hello"), ":2\r\n");
-    assertEquals(await ask(conn, "PUBLISH", "news", "hello"), ":0\r\n");
+    assertEquals(await ask(talk, "PUBLISH", "news.a", "hello"), ":2\r\n");
+    assertEquals(await ask(talk, "PUBLISH", "news", "hello"), ":0\r\n");
     // The subscriber goes, and is forgotten.
     await net.sleep(1);
-    assertEquals(await ask(conn, "PUBLISH", "news.a", "hello"), ":0\r\n");
+    assertEquals(await ask(talk, "PUBLISH", "news.a", "hello"), ":0\r\n");
   });
   await simulate(net, subscriber, publisher);
   assertEquals(server.pubSub.channels.size + server.pubSub.patterns.size, 0);
@@ -280,11 +279,11 @@ Deno.test("redis_server stops reading from a client that does not read, and it l
   await using net = new SimNet({ seed: 1, link: { window: 50_000 } });
   const server = serverIn(net);
   let sent = 0;
-  const rude = connected(net, async (conn) => {
-    await ask(conn, "SET", "a", VALUE);
+  const rude = connected(net, async (talk) => {
+    await ask(talk, "SET", "a", VALUE);
     const get = latin1(command("GET", "a"));
     const sending = (async () => {
-      for (; sent < GETS; sent++) await writeAll(conn, get);
+      for (; sent < GETS; sent++) await talk.send(get);
     })();
     sending.catch(() => {}); // waited for below
     await net.sleep(60_000);
@@ -296,8 +295,8 @@ Deno.test("redis_server stops reading from a client that does not read, and it l
     assert(queuedBytes < maxQueuedReplies + 2 * VALUE.length, `${queuedBytes}`);
 
     // Others are served meanwhile.
-    await connected(net, async (conn) => {
-      assertEquals(await ask(conn, "PING"), "+PONG\r\n");
+    await connected(net, async (talk) => {
+      assertEquals(await ask(talk, "PING"), "+PONG\r\n");
     });
     assertEquals(session.bytesRead, bytesRead);
 
@@ -305,10 +304,10 @@ Deno.test("redis_server stops reading from a client that does not read, and it l
     let length = 0;
     const buffer = new Uint8Array(65_536);
     while (length < GETS * reply.length) {
-      length += (await conn.read(buffer))!;
+      length += (await talk.conn.read(buffer))!;
     }
     await sending;
-    assertEquals(await ask(conn, "PING"), "+PONG\r\n");
+    assertEquals(await ask(talk, "PING"), "+PONG\r\n");
   });
   await simulate(net, rude);
   assertEquals(server.clients.size, 0);
@@ -319,13 +318,13 @@ Deno.test("redis_server forgets a client that breaks off while it does not read"
     await using net = new SimNet({ seed: 1, link: { window: 5_000 } });
     const server = serverIn(net, { maxQueuedReplies: 10_000 });
     const rude = (async () => {
-      const conn = await net.connect(ADDR);
-      await ask(conn, "SET", "a", "x".repeat(9_000));
-      const sending = writeAll(conn, command("GET", "a").repeat(5_000));
+      const talk = new Talk(await net.connect(ADDR));
+      await ask(talk, "SET", "a", "x".repeat(9_000));
+      const sending = talk.send(command("GET", "a").repeat(5_000));
       sending.catch(() => {}); // it breaks off in the middle
       await net.sleep(1_000);
       assertEquals(server.clients.size, 1);
-      conn[how]();
+      talk.conn[how]();
     })();
     await simulate(net, rude);
     assertEquals(server.clients.size, 0, how);
@@ -339,8 +338,8 @@ Deno.test("redis_server disconnects a subscriber that does not read, and the oth
   const server = serverIn(net, { maxQueuedMessages: 1_000_000 });
   const payload = "x".repeat(10_000);
   const message = command("message", "news", payload);
-  const deaf = connected(net, async (conn) => {
-    await writeAll(conn, command("SUBSCRIBE", "news"));
+  const deaf = connected(net, async (talk) => {
+    await talk.send(command("SUBSCRIBE", "news"));
     const session = sessionOf(server);
     let most = 0;
     while (session.connected) {
@@ -350,23 +349,22 @@ Deno.test("redis_server disconnects a subscriber that does not read, and the oth
     assert(most > 900_000 && most <= 1_000_000, `${most}`);
   });
   await net.run({ until: 1 });
-  const listener = connected(net, async (conn) => {
-    await writeAll(conn, command("SUBSCRIBE", "news"));
-    let length = (await readUntil(conn, (text) => text.endsWith(":1\r\n")))
-      .length;
+  const listener = connected(net, async (talk) => {
+    await talk.send(command("SUBSCRIBE", "news"));
+    await talk.until((text) => text.endsWith(":1\r\n"));
     const buffer = new Uint8Array(65_536);
-    length = 0;
+    let length = 0;
     while (length < MESSAGES * message.length) {
-      length += (await conn.read(buffer))!;
+      length += (await talk.conn.read(buffer))!;
     }
     assertEquals(length, MESSAGES * message.length);
   });
   const counts: string[] = [];
-  const publisher = connected(net, async (conn) => {
+  const publisher = connected(net, async (talk) => {
     while (server.clients.size < 3) await net.sleep(1);
     await net.sleep(10);
     for (let i = 0; i < MESSAGES; i++) {
-      counts.push(await ask(conn, "PUBLISH", "news", payload));
+      counts.push(await ask(talk, "PUBLISH", "news", payload));
       await net.sleep(10);
     }
   });
@@ -378,17 +376,17 @@ Deno.test("redis_server disconnects a subscriber that does not read, and the oth
 Deno.test("redis_server serves others while one sends a byte a second", async () => {
   await using net = new SimNet({ seed: 1 });
   serverIn(net);
-  const slow = connected(net, async (conn) => {
+  const slow = connected(net, async (talk) => {
     for (const char of command("SET", "a", "slow")) {
-      await writeAll(conn, char);
+      await talk.send(char);
       await net.sleep(1_000);
     }
-    assertEquals(await readUntil(conn, (text) => text.length > 0), "+OK\r\n");
+    assertEquals(await talk.until((text) => text.length > 0), "+OK\r\n");
     return net.now;
   });
-  const other = connected(net, async (conn) => {
+  const other = connected(net, async (talk) => {
     for (let i = 0; i < 25; i++) {
-      assertEquals(await ask(conn, "EXISTS", "a"), ":0\r\n");
+      assertEquals(await ask(talk, "EXISTS", "a"), ":0\r\n");
       await net.sleep(1_000);
     }
   });
@@ -403,12 +401,12 @@ Deno.test("redis_server forgets a client that breaks off in a command, wherever"
     const server = serverIn(net);
     for (let length = 0; length < text.length; length++) {
       const rude = (async () => {
-        const conn = await net.connect(ADDR);
-        await writeAll(conn, text.slice(0, length));
-        conn[how]();
+        const talk = new Talk(await net.connect(ADDR));
+        await talk.send(text.slice(0, length));
+        talk.conn[how]();
       })();
-      const other = connected(net, async (conn) => {
-        assertEquals(await ask(conn, "PING"), "+PONG\r\n");
+      const other = connected(net, async (talk) => {
+        assertEquals(await ask(talk, "PING"), "+PONG\r\n");
       });
       await simulate(net, rude, other);
       assertEquals(server.clients.size, 0);
@@ -441,10 +439,10 @@ Deno.test("redis_server ends a connection whose command is too long", async () =
     [`*2000000000\r\n${"$0\r\n\r\n".repeat(10_000)}`, /^$/],
   ] as const;
   for (const [bytes, expected] of cases) {
-    const client = connected(net, async (conn) => {
+    const client = connected(net, async (talk) => {
       // The connection may end before everything is sent.
-      const sent = writeAll(conn, bytes).then(() => conn.closeWrite());
-      const reply = await readUntil(conn, () => false).catch(() => "");
+      const sent = talk.send(bytes).then(() => talk.conn.closeWrite());
+      const reply = await talk.until(() => false).catch(() => "");
       await sent.catch(() => {});
       return reply;
     });
@@ -457,10 +455,10 @@ Deno.test("redis_server ends a connection whose command is too long", async () =
 Deno.test("redis_server keeps nothing of what comes after an error, and does not wait for ever", async () => {
   await using net = new SimNet({ seed: 1, link: { window: 5_000 } });
   const server = serverIn(net);
-  const rude = connected(net, async (conn) => {
-    await ask(conn, "SET", "a", "x".repeat(100_000));
-    await writeAll(conn, command("GET", "a") + "*x\r\n");
-    await writeAll(conn, "x".repeat(1_000_000));
+  const rude = connected(net, async (talk) => {
+    await ask(talk, "SET", "a", "x".repeat(100_000));
+    await talk.send(command("GET", "a") + "*x\r\n");
+    await talk.send("x".repeat(1_000_000));
     const session = sessionOf(server);
     assertEquals(session.takeIncoming().length, 0);
     await net.sleep(9_000);
@@ -475,8 +473,7 @@ toolTest(
   "redis_server takes no memory for what has no end, and serves others",
   ["python3"],
   async () => {
-    await using server = example("redis_server.ts");
-    const port = await portOf(server);
+    await using server = await Server.start("redis_server.ts");
     await runPython(
       `
 def rss():
@@ -529,9 +526,9 @@ assert growth < 150_000_000, growth
 for conn in deaf:
     reset(conn)
 `,
-      port,
+      server.port,
     );
-    await assertUnharmed(server);
+    await server.stop();
   },
 );
 
@@ -549,8 +546,8 @@ async function cli(port: number, args: string[], input = ""): Promise<string> {
 }
 
 toolTest("redis_server understands redis-cli", ["redis-cli"], async (t) => {
-  await using server = example("redis_server.ts");
-  const port = await portOf(server);
+  await using server = await Server.start("redis_server.ts");
+  const { port } = server;
   await t.step("commands", async () => {
     const script = `SET greeting "hello, world"
 GET greeting
@@ -622,7 +619,7 @@ ERR wrong number of arguments for 'set' command
       assertEquals(await subscriber.line(), line);
     }
   });
-  await assertUnharmed(server);
+  await server.stop();
 });
 
 for (const [pipeline, requests] of [[1, 5_000], [16, 100_000]] as const) {
@@ -630,11 +627,10 @@ for (const [pipeline, requests] of [[1, 5_000], [16, 100_000]] as const) {
     `redis_server stands redis-benchmark -P ${pipeline}`,
     ["redis-benchmark"],
     async () => {
-      await using server = example("redis_server.ts");
-      const port = await portOf(server);
+      await using server = await Server.start("redis_server.ts");
       // deno-fmt-ignore
       const ending = await run("redis-benchmark", [
-        "-p", `${port}`, "-t", "ping,set,get,incr,mset", "-c", "50",
+        "-p", `${server.port}`, "-t", "ping,set,get,incr,mset", "-c", "50",
         "-P", `${pipeline}`, "-n", `${requests}`, "-r", "1000", "--csv",
       ]);
       assertGood(ending);
@@ -651,7 +647,7 @@ for (const [pipeline, requests] of [[1, 5_000], [16, 100_000]] as const) {
           `"MSET (10 keys)"`,
         ],
       );
-      await assertUnharmed(server);
+      await server.stop();
     },
   );
 }
@@ -674,8 +670,7 @@ async function runNpm(source: string, port: number): Promise<Ending | null> {
 }
 
 Deno.test("redis_server understands npm's redis", async () => {
-  await using server = example("redis_server.ts");
-  const port = await portOf(server);
+  await using server = await Server.start("redis_server.ts");
   const ending = await runNpm(
     `
 import assert from "node:assert/strict";
@@ -705,15 +700,14 @@ await subscriber.unsubscribe();
 await subscriber.close();
 await client.close();
 `,
-    port,
+    server.port,
   );
   if (ending !== null) assertGood(ending);
-  await assertUnharmed(server);
+  await server.stop();
 });
 
 Deno.test("redis_server understands npm's ioredis", async () => {
-  await using server = example("redis_server.ts");
-  const port = await portOf(server);
+  await using server = await Server.start("redis_server.ts");
   const ending = await runNpm(
     `
 import assert from "node:assert/strict";
@@ -740,42 +734,39 @@ await client.quit();
       "import assert",
       `import { Buffer } from "node:buffer";\nimport assert`,
     ),
-    port,
+    server.port,
   );
   if (ending !== null) assertGood(ending);
-  await assertUnharmed(server);
+  await server.stop();
 });
 
 toolTest("redis_server understands nc", ["nc"], async () => {
-  await using server = example("redis_server.ts");
-  const port = await portOf(server);
+  await using server = await Server.start("redis_server.ts");
   const { code, stdout } = await run(
     "nc",
-    ["-N", "127.0.0.1", `${port}`],
+    ["-N", "127.0.0.1", `${server.port}`],
     latin1("PING\nset a 'b c'\nget a\nquit\n"),
   );
   assertEquals(code, 0);
   assertEquals(fromLatin1(stdout), "+PONG\r\n+OK\r\n$3\r\nb c\r\n+OK\r\n");
-  await assertUnharmed(server);
+  await server.stop();
 });
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   Deno.test(`redis_server ends with code 0 on ${signal}, and its clients have their replies`, async () => {
-    await using server = example("redis_server.ts");
-    const port = await portOf(server);
-    using conn = await Deno.connect({ hostname: "127.0.0.1", port });
-    assertEquals(await ask(conn, "PING"), "+PONG\r\n");
+    await using server = await Server.start("redis_server.ts");
+    using talk = await server.connect();
+    assertEquals(await ask(talk, "PING"), "+PONG\r\n");
     server.kill(signal);
-    assertEquals(await readUntil(conn, () => false), "");
-    await conn.closeWrite();
-    const { code, stderr } = await server.end();
-    assertEquals([code, stderr], [0, ""]);
+    assertEquals(await talk.until(() => false), "");
+    await talk.conn.closeWrite();
+    assertGood(await server.end());
   });
 }
 
 Deno.test("redis_server fails with one line when its arguments are wrong", async () => {
   for (const args of [["--port", "x"], ["--port", "70000"], ["6379"]]) {
-    await assertRefuses(
+    await assertFails(
       "redis_server.ts",
       args,
       /^Cannot start the Redis server: ./,

@@ -4,13 +4,7 @@ import type { SmtpSettings } from "../examples/smtp/channel.ts";
 import { Maildrop } from "../examples/smtp/maildrop.ts";
 import { SmtpServer } from "../examples/smtp/server.ts";
 import { closeAll } from "../mod.ts";
-import { type LinkOptions, SimNet } from "../testing.ts";
-import {
-  ExampleServer,
-  sendUntilFull,
-  Talk,
-  untilFolderHas,
-} from "./example_server.ts";
+import { type LinkOptions, type SimConn, SimNet } from "../testing.ts";
 import {
   bytes,
   captureConsole,
@@ -20,6 +14,16 @@ import {
   turns,
   until,
 } from "./net.ts";
+import {
+  assertFails,
+  assertGood,
+  assertSameBytes,
+  runPython,
+  sendUntilFull,
+  Server,
+  simulateClients,
+  Talk,
+} from "./servers.ts";
 import {
   a,
   CPYTHON,
@@ -34,13 +38,11 @@ import {
   TO,
   TOO_MUCH,
 } from "./smtp_cases.ts";
-import { run, Subprocess } from "./subprocess.ts";
+import { run } from "./subprocess.ts";
 import { toolTest } from "./tools.ts";
+import { SIZES } from "./traced_chat.ts";
 
 const ADDR = { hostname: "10.0.0.1", port: 25 };
-
-/** How the bytes may arrive: as they were sent, one by one, and in sizes 2 to 9. */
-const SIZES = [Infinity, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 /** Delivers into memory. */
 class Memory {
@@ -71,7 +73,7 @@ interface Simulated {
   readonly server: SmtpServer;
   readonly memory: Memory;
   /** A client; it is closed at the end. */
-  connect(): Promise<Talk>;
+  connect(): Promise<Talk<SimConn>>;
 }
 
 interface SimulationOptions extends Partial<SmtpSettings> {
@@ -93,13 +95,11 @@ async function simulate(
     settings,
     { map: net.map },
   );
-  using talks = new DisposableStack();
-  const connect = async () => talks.use(new Talk(await net.connect(ADDR)));
-  const done = clients({ net, server, memory, connect })
-    .finally(() => talks.dispose());
-  await Promise.all([done, net.run()]);
-  // Every client is gone, the server is still there.
-  assertEquals([...net.map], [server]);
+  await simulateClients(
+    net,
+    ADDR,
+    (connect) => clients({ net, server, memory, connect }),
+  );
 }
 
 /** Reads an answer; of one that has several lines, the last. */
@@ -318,9 +318,8 @@ Deno.test("SmtpServer drops a message whose client goes away in the middle", asy
       const talk = await connect();
       await begin(talk);
       await talk.send("Subject: x\r\n\r\nhello\r\n.\r");
-      const conn = talk.conn as Awaited<ReturnType<typeof net.connect>>;
-      if (ending === "reset") conn.reset();
-      else await conn.closeWrite();
+      if (ending === "reset") talk.conn.reset();
+      else await talk.conn.closeWrite();
       await net.sleep(1);
       assertEquals(memory.discarded, 1);
       assertStored(memory, []);
@@ -482,9 +481,9 @@ const PERMISSIONS = (folder: string) => [
   `--allow-write=${folder}`,
 ];
 
-function start(folder: string, ...args: string[]): Promise<ExampleServer> {
+function start(folder: string, ...args: string[]): Promise<Server> {
   const permissions = PERMISSIONS(folder);
-  return ExampleServer.start("smtp_server.ts", permissions, folder, ...args);
+  return Server.start("smtp_server.ts", [folder, ...args], { permissions });
 }
 
 /** What was stored, in the order in which it came; there must be nothing else. */
@@ -566,7 +565,8 @@ toolTest(
   async () => {
     using folder = tempDir();
     await using server = await start(folder.path);
-    const script = `
+    await runPython(
+      `
 import smtplib
 from email.message import EmailMessage
 
@@ -590,9 +590,9 @@ with smtplib.SMTP("127.0.0.1", ${server.port}) as client:
     assert client.noop()[0] == 250
     big = ("x" * 76 + "\\r\\n") * 100000
     assert client.sendmail("a@b", ["c@d"], big) == {}
-`;
-    const { code, stderr } = await run("python3", ["-c", script]);
-    assertEquals([code, stderr], [0, ""]);
+`,
+      server.port,
+    );
     const messages = stored(folder.path).map(textOf);
     assertEquals(messages.length, 5);
     const bodies = messages.slice(0, 4).map((message) => {
@@ -629,12 +629,13 @@ await Promise.all(Array.from({ length: 10 }, (_, i) => transport.sendMail({
 })));
 transport.close();
 `;
-  const { code, stderr } = await run(
-    Deno.execPath(),
-    ["run", "-A", "--quiet", "--ext=js", "-", `${folder.path}/attached`],
-    bytes(script),
+  assertGood(
+    await run(
+      Deno.execPath(),
+      ["run", "-A", "--quiet", "--ext=js", "-", `${folder.path}/attached`],
+      bytes(script),
+    ),
   );
-  assertEquals([code, stderr], [0, ""]);
   Deno.removeSync(`${folder.path}/attached`);
   const messages = stored(folder.path);
   assertEquals(messages.length, 10);
@@ -644,8 +645,7 @@ transport.close();
     const [, base64] = /filename=noise\.bin\r\n(?:.+\r\n)*\r\n([^-]+)/
       .exec(message)!;
     const file = Uint8Array.fromBase64(base64!.replaceAll("\r\n", ""));
-    assert(file.every((byte, i) => byte === attached[i]), "other bytes");
-    assertEquals(file.length, attached.length);
+    assertSameBytes(file, attached);
   }
   await server.stop();
 });
@@ -775,7 +775,7 @@ Deno.test("smtp_server has nothing of a message whose client goes away in the mi
     await begin(talk);
     await talk.send("Subject: x\r\n\r\n" + "hello\r\n".repeat(i * 10_000));
   }
-  await untilFolderHas(folder.path);
+  await until(() => [...Deno.readDirSync(folder.path)].length === 0);
   await server.stop();
 });
 
@@ -795,7 +795,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
         "421 localhost Service closing\r\n",
       );
       // The server waits for the ends of its clients.
-      await (client.conn as Deno.TcpConn).closeWrite();
+      await client.conn.closeWrite();
     }
     await stopped;
     assertEquals(stored(folder.path), []);
@@ -812,13 +812,11 @@ Deno.test("smtp_server fails with one line when its arguments are wrong", async 
       ...[[path, "--port", "x"], [path, "--port", "70000"], [path, "--tls"]],
     ]
   ) {
-    const { href } = new URL("../examples/smtp_server.ts", import.meta.url);
-    await using process = new Subprocess(Deno.execPath(), [
-      ...["run", "--no-prompt", "--allow-net", ...PERMISSIONS(path), href],
-      ...args,
-    ]);
-    const { code, stdout, stderr } = await process.end();
-    assertMatch(stderr, /^Cannot start the mail server: [^\n]+\n$/);
-    assertEquals([code, text(stdout)], [2, ""]);
+    await assertFails(
+      "smtp_server.ts",
+      args,
+      /^Cannot start the mail server: [^\n]+\n$/,
+      { permissions: PERMISSIONS(path) },
+    );
   }
 });

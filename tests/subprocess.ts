@@ -49,6 +49,11 @@ export class Subprocess implements AsyncDisposable {
     }
   }
 
+  /** Its process id. */
+  get pid(): number {
+    return this.#process.pid;
+  }
+
   /** The next line of standard output; throws if it ends before. */
   async line(): Promise<string> {
     for (;;) {
