@@ -1105,7 +1105,7 @@ export class Dispatcher implements Disposable {
   }
 
   #trace(event: string, bytes?: number, detail?: unknown): void {
-    selectorOf(this.#map).tracer?.trace(this, event, bytes, detail);
+    this.#registration?.selector.tracer?.trace(this, event, bytes, detail);
   }
 
   #debug(what: string): void {
