@@ -2,6 +2,7 @@
  * Python's `asyncore` for Deno: many sockets, one loop, handlers to override and predicates that say when.
  *
  * - {@linkcode Dispatcher} is one socket with its handlers; {@linkcode DispatcherWithSend} never refuses to send.
+ * - {@linkcode AsyncChat} carries frames: what comes in is cut at terminators, what goes out waits in a queue.
  * - {@linkcode ChannelMap} holds the open ones; {@linkcode channelMap} is the default one.
  * - {@linkcode loop} serves a map until it is empty, {@linkcode poll} for one pass; {@linkcode closeAll} closes every channel.
  * - {@linkcode ExitNow} leaves the loop from inside a handler.

@@ -265,3 +265,55 @@ Deno.test("Outbox.clear() drops everything and gives back the sources that are l
   assertEquals([outbox.empty, outbox.length], [true, 0]);
   assertEquals(outbox.clear(), []);
 });
+
+Deno.test("Outbox hands out in order over thousands of items, also while more come", () => {
+  const outbox = new Outbox();
+  const long = (n: number) => {
+    const piece = new Uint8Array(600); // too long to lie beside others
+    new DataView(piece.buffer).setUint32(0, n);
+    return piece;
+  };
+  let pushed = 0;
+  const take = (n: number) => {
+    for (let i = 0; i < n; i++) {
+      const head = outbox.head as Uint8Array;
+      const number = new DataView(head.buffer, head.byteOffset).getUint32(0);
+      assertEquals(number, taken++);
+      outbox.consume();
+    }
+  };
+  let taken = 0;
+  while (pushed < 5_000) outbox.push(long(pushed++));
+  take(3_000);
+  while (pushed < 6_000) outbox.push(long(pushed++));
+  assertEquals(outbox.length, 3_000 * 600);
+  take(3_000);
+  assertEquals([outbox.empty, outbox.length, outbox.head], [
+    true,
+    0,
+    undefined,
+  ]);
+});
+
+Deno.test("Outbox puts short pieces side by side, whatever was consumed of them", () => {
+  const outbox = new Outbox();
+  let sent = "";
+  let all = "";
+  for (let i = 0; i < 3_000; i++) {
+    const piece = `${i};`;
+    all += piece;
+    outbox.push(bytes(piece));
+    if (i % 7 !== 0) continue;
+    const head = outbox.head as Uint8Array;
+    sent += text(head.subarray(0, 5));
+    outbox.consume(Math.min(5, head.length));
+  }
+  let items = 0;
+  while (!outbox.empty) {
+    items++;
+    sent += text(outbox.head as Uint8Array);
+    outbox.consume();
+  }
+  assertEquals(sent, all);
+  assertEquals(items < 10, true);
+});
