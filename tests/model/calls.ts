@@ -232,8 +232,10 @@ export function enter(checker: Checker, seat: Seat, map: ChannelMap): void {
   const { end } = seat;
   if (end?.over || (end === null && !seat.listening)) return;
   checker.note(() => `${seat.name} addChannel()`);
-  const back = seat.suspended && !checker.inHandlerOf(seat);
-  const anew = back || map !== seat.map;
+  const home = checker.homeOf(seat);
+  const anew = home === null
+    ? seat.suspended || map !== seat.map
+    : map !== home;
   checker.call(() => seat.channel.addChannel(map));
   if (map !== seat.map) seat.read.servedIn = seat.write.servedIn = -1;
   seat.map = map;
@@ -241,6 +243,7 @@ export function enter(checker: Checker, seat: Seat, map: ChannelMap): void {
   seat.suspended = false;
   if (end !== null && end.due !== null) end.due.pass = checker.passOf(map);
   // Where it is already, nothing happens; nor where its own handler takes it out and in again, which must not spin.
-  if (anew) checker.stir(seat);
-  else checker.deed();
+  if (anew) return checker.stir(seat);
+  checker.deed();
+  if (home !== null) seat.read.stirredAt = seat.write.stirredAt = -1;
 }

@@ -100,9 +100,10 @@ export class Checker {
     return this.#stack.length > 0;
   }
 
-  /** Whether the running handler is that of a channel. */
-  inHandlerOf(seat: Seat): boolean {
-    return this.#stack.at(-1)?.seat === seat;
+  /** The map from which the running handler was called, if it is that of a channel. */
+  homeOf(seat: Seat): ChannelMap | null {
+    const turn = this.#stack.at(-1);
+    return turn?.seat === seat ? turn.map : null;
   }
 
   /** Says that a line is broken. The first one counts: the others may follow from it. */
