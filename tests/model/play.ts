@@ -237,8 +237,13 @@ class Theatre implements Stage {
       else this.after(plan.at, () => this.client(plan, plan.behaviour));
     }
     for (const step of outside) this.after(step.at, () => this.#outside(step));
-    for (const { behaviour } of this.actors) {
-      for (const { also } of [behaviour.readable, behaviour.writable]) {
+    // Those that are accepted later, too.
+    const behaviours = [
+      ...this.actors.map(({ behaviour }) => behaviour),
+      ...servers.flatMap(({ accepts }) => accepts),
+    ];
+    for (const { readable, writable } of behaviours) {
+      for (const { also } of [readable, writable]) {
         if (also?.[0] !== "after") continue;
         this.after(also[1], () => {
           for (const map of this.maps) map.wake();
