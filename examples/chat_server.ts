@@ -14,11 +14,10 @@ import { parseArgs } from "node:util";
 import {
   type Address,
   AsyncChat,
-  closeAll,
   Dispatcher,
   type DispatcherOptions,
-  loop,
 } from "../mod.ts";
+import { serve } from "./serve.ts";
 
 /** The longest line, in bytes. */
 const MAX_LINE = 1024;
@@ -226,43 +225,15 @@ export class ChatServer extends Dispatcher {
 }
 
 function startServer(): ChatServer {
-  try {
-    const { values } = parseArgs({
-      args: Deno.args,
-      options: {
-        port: { type: "string", default: "0" },
-        hostname: { type: "string", default: "127.0.0.1" },
-      },
-    });
-    const { hostname, port } = values;
-    return new ChatServer({ hostname, port: Number(port) });
-  } catch (error) {
-    const [reason] = (error as Error).message.split("\n");
-    console.error(`Cannot start the chat server: ${reason}`);
-    Deno.exit(2);
-  }
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      port: { type: "string", default: "0" },
+      hostname: { type: "string", default: "127.0.0.1" },
+    },
+  });
+  const { hostname, port } = values;
+  return new ChatServer({ hostname, port: Number(port) });
 }
 
-async function main(): Promise<void> {
-  const server = startServer();
-  // Windows has no SIGTERM.
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM"];
-  const stop = new AbortController();
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, function onSignal() {
-      stop.abort();
-      // A second Ctrl-C ends the process at once.
-      Deno.removeSignalListener(signal, onSignal);
-    });
-  }
-
-  const { hostname, port } = server.addr as Deno.NetAddr;
-  console.log(`Listening on ${hostname} port ${port}`);
-  await loop({ signal: stop.signal });
-  // Waits until the guests have what was said to them.
-  await closeAll();
-}
-
-if (import.meta.main) await main();
+if (import.meta.main) await serve("chat server", startServer);

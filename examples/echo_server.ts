@@ -11,13 +11,8 @@
  */
 
 import { parseArgs } from "node:util";
-import {
-  type Address,
-  closeAll,
-  Dispatcher,
-  type DispatcherOptions,
-  loop,
-} from "../mod.ts";
+import { type Address, Dispatcher, type DispatcherOptions } from "../mod.ts";
+import { serve } from "./serve.ts";
 
 /** One client. */
 class Echo extends Dispatcher {
@@ -50,43 +45,15 @@ export class EchoServer extends Dispatcher {
 }
 
 function startServer(): EchoServer {
-  try {
-    const { values } = parseArgs({
-      args: Deno.args,
-      options: {
-        port: { type: "string", default: "0" },
-        hostname: { type: "string", default: "127.0.0.1" },
-      },
-    });
-    const { hostname, port } = values;
-    return new EchoServer({ hostname, port: Number(port) });
-  } catch (error) {
-    const [reason] = (error as Error).message.split("\n");
-    console.error(`Cannot start the echo server: ${reason}`);
-    Deno.exit(2);
-  }
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      port: { type: "string", default: "0" },
+      hostname: { type: "string", default: "127.0.0.1" },
+    },
+  });
+  const { hostname, port } = values;
+  return new EchoServer({ hostname, port: Number(port) });
 }
 
-async function main(): Promise<void> {
-  const server = startServer();
-  // Windows has no SIGTERM.
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM"];
-  const stop = new AbortController();
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, function onSignal() {
-      stop.abort();
-      // A second Ctrl-C ends the process at once.
-      Deno.removeSignalListener(signal, onSignal);
-    });
-  }
-
-  const { hostname, port } = server.addr as Deno.NetAddr;
-  console.log(`Listening on ${hostname} port ${port}`);
-  await loop({ signal: stop.signal });
-  // Waits until the clients have what was echoed to them.
-  await closeAll();
-}
-
-if (import.meta.main) await main();
+if (import.meta.main) await serve("echo server", startServer);

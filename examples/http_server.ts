@@ -17,15 +17,10 @@
  */
 
 import { parseArgs } from "node:util";
-import {
-  type Address,
-  closeAll,
-  Dispatcher,
-  type DispatcherOptions,
-  loop,
-} from "../mod.ts";
+import { type Address, Dispatcher, type DispatcherOptions } from "../mod.ts";
 import { HttpChannel } from "./http/channel.ts";
 import { Site } from "./http/site.ts";
+import { serve } from "./serve.ts";
 
 /** The server. What its options say goes for its clients, too. */
 export class HttpServer extends Dispatcher {
@@ -47,47 +42,20 @@ export class HttpServer extends Dispatcher {
 }
 
 function startServer(): HttpServer {
-  try {
-    const { values, positionals } = parseArgs({
-      args: Deno.args,
-      allowPositionals: true,
-      options: {
-        port: { type: "string", default: "0" },
-        hostname: { type: "string", default: "127.0.0.1" },
-      },
-    });
-    const [folder, ...rest] = positionals;
-    if (folder === undefined || rest.length > 0) {
-      throw new TypeError("it takes one argument, FOLDER");
-    }
-    const { hostname, port } = values;
-    return new HttpServer({ hostname, port: Number(port) }, folder);
-  } catch (error) {
-    const [reason] = (error as Error).message.split("\n");
-    console.error(`Cannot start the web server: ${reason}`);
-    Deno.exit(2);
+  const { values, positionals } = parseArgs({
+    args: Deno.args,
+    allowPositionals: true,
+    options: {
+      port: { type: "string", default: "0" },
+      hostname: { type: "string", default: "127.0.0.1" },
+    },
+  });
+  const [folder, ...rest] = positionals;
+  if (folder === undefined || rest.length > 0) {
+    throw new TypeError("it takes one argument, FOLDER");
   }
+  const { hostname, port } = values;
+  return new HttpServer({ hostname, port: Number(port) }, folder);
 }
 
-async function main(): Promise<void> {
-  const server = startServer();
-  // Windows has no SIGTERM.
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM"];
-  const stop = new AbortController();
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, function onSignal() {
-      stop.abort();
-      // A second Ctrl-C ends the process at once.
-      Deno.removeSignalListener(signal, onSignal);
-    });
-  }
-
-  const { hostname, port } = server.addr as Deno.NetAddr;
-  console.log(`Listening on ${hostname} port ${port}`);
-  await loop({ signal: stop.signal });
-  await closeAll();
-}
-
-if (import.meta.main) await main();
+if (import.meta.main) await serve("web server", startServer);

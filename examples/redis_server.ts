@@ -15,17 +15,12 @@
  */
 
 import { parseArgs } from "node:util";
-import {
-  type Address,
-  closeAll,
-  Dispatcher,
-  type DispatcherOptions,
-  loop,
-} from "../mod.ts";
+import { type Address, Dispatcher, type DispatcherOptions } from "../mod.ts";
 import type { Client, Database, Limits } from "./redis/command.ts";
 import { PubSub } from "./redis/pub_sub.ts";
 import { Session } from "./redis/session.ts";
 import { Store } from "./redis/store.ts";
+import { serve } from "./serve.ts";
 
 /** Options of a {@linkcode RedisServer}; what they say goes for its clients, too. */
 export interface RedisServerOptions extends DispatcherOptions, Partial<Limits> {
@@ -81,43 +76,15 @@ export class RedisServer extends Dispatcher implements Database {
 }
 
 function startServer(): RedisServer {
-  try {
-    const { values } = parseArgs({
-      args: Deno.args,
-      options: {
-        port: { type: "string", default: "0" },
-        hostname: { type: "string", default: "127.0.0.1" },
-      },
-    });
-    const { hostname, port } = values;
-    return new RedisServer({ hostname, port: Number(port) });
-  } catch (error) {
-    const [reason] = (error as Error).message.split("\n");
-    console.error(`Cannot start the Redis server: ${reason}`);
-    Deno.exit(2);
-  }
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      port: { type: "string", default: "0" },
+      hostname: { type: "string", default: "127.0.0.1" },
+    },
+  });
+  const { hostname, port } = values;
+  return new RedisServer({ hostname, port: Number(port) });
 }
 
-async function main(): Promise<void> {
-  const server = startServer();
-  // Windows has no SIGTERM.
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM"];
-  const stop = new AbortController();
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, function onSignal() {
-      stop.abort();
-      // A second Ctrl-C ends the process at once.
-      Deno.removeSignalListener(signal, onSignal);
-    });
-  }
-
-  const { hostname, port } = server.addr as Deno.NetAddr;
-  console.log(`Listening on ${hostname} port ${port}`);
-  await loop({ signal: stop.signal });
-  // Waits until the clients have what was replied to them.
-  await closeAll();
-}
-
-if (import.meta.main) await main();
+if (import.meta.main) await serve("Redis server", startServer);

@@ -17,65 +17,42 @@
  */
 
 import { parseArgs } from "node:util";
-import { channelMap, closeAll, loop } from "../mod.ts";
+import { channelMap } from "../mod.ts";
 import { SmtpChannel } from "./smtp/channel.ts";
 import { Maildrop } from "./smtp/maildrop.ts";
 import { SmtpServer } from "./smtp/server.ts";
+import { serve } from "./serve.ts";
 
 function startServer(): SmtpServer {
-  try {
-    const { values, positionals } = parseArgs({
-      args: Deno.args,
-      allowPositionals: true,
-      options: {
-        port: { type: "string", default: "0" },
-        hostname: { type: "string", default: "127.0.0.1" },
-        name: { type: "string", default: "localhost" },
-      },
-    });
-    const [folder, ...rest] = positionals;
-    if (folder === undefined || rest.length > 0) {
-      throw new TypeError("it takes one argument, FOLDER");
-    }
-    if (!Deno.statSync(folder).isDirectory) {
-      throw new TypeError(`${folder} is no folder`);
-    }
-    const { hostname, port, name: host } = values;
-    const maildrop = new Maildrop(folder, host);
-    return new SmtpServer(
-      { hostname, port: Number(port) },
-      (envelope) => maildrop.open(envelope),
-      { host },
-    );
-  } catch (error) {
-    const [reason] = (error as Error).message.split("\n");
-    console.error(`Cannot start the mail server: ${reason}`);
-    Deno.exit(2);
+  const { values, positionals } = parseArgs({
+    args: Deno.args,
+    allowPositionals: true,
+    options: {
+      port: { type: "string", default: "0" },
+      hostname: { type: "string", default: "127.0.0.1" },
+      name: { type: "string", default: "localhost" },
+    },
+  });
+  const [folder, ...rest] = positionals;
+  if (folder === undefined || rest.length > 0) {
+    throw new TypeError("it takes one argument, FOLDER");
   }
+  if (!Deno.statSync(folder).isDirectory) {
+    throw new TypeError(`${folder} is no folder`);
+  }
+  const { hostname, port, name: host } = values;
+  const maildrop = new Maildrop(folder, host);
+  return new SmtpServer(
+    { hostname, port: Number(port) },
+    (envelope) => maildrop.open(envelope),
+    { host },
+  );
 }
 
-async function main(): Promise<void> {
-  const server = startServer();
-  // Windows has no SIGTERM.
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM"];
-  const stop = new AbortController();
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, function onSignal() {
-      stop.abort();
-      // A second Ctrl-C ends the process at once.
-      Deno.removeSignalListener(signal, onSignal);
-    });
-  }
-
-  const { hostname, port } = server.addr as Deno.NetAddr;
-  console.log(`Listening on ${hostname} port ${port}`);
-  await loop({ signal: stop.signal });
+function sayGoodbye(): void {
   for (const channel of channelMap) {
     if (channel instanceof SmtpChannel) channel.shutDown();
   }
-  await closeAll();
 }
 
-if (import.meta.main) await main();
+if (import.meta.main) await serve("mail server", startServer, sayGoodbye);
