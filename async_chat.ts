@@ -394,19 +394,12 @@ export class AsyncChat extends Dispatcher {
     this.#left = 0;
     const cursor = this.#cursor = { data, at: this.#again };
     this.#again = 0;
-    let complete = false;
     try {
-      const pending = this.#cut(cursor, registration);
-      complete = true;
-      if (!isPromise(pending)) return;
-      return Promise.resolve(pending).catch((error) => {
-        this.#tryAgain(registration);
-        throw error;
-      });
+      return this.#cut(cursor, registration);
     } finally {
+      // What a handler leaves that fails comes with the next sweep: something was taken, which is progress.
       this.#cursor = null;
       this.#leave(cursor, view, registration);
-      if (!complete) this.#tryAgain(registration);
     }
   }
 
@@ -426,7 +419,7 @@ export class AsyncChat extends Dispatcher {
     friend.putBack(registration, this.#left);
   }
 
-  /** A handler that failed parks the channel; but something was used up, so it may go on with the rest. */
+  /** A write event that sent nothing parks the channel; but something was used up, so it may go on with the rest. */
   #tryAgain(registration: Registration | null): void {
     friend.clock(this).defer(() => registration?.touch());
   }
